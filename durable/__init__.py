@@ -1,0 +1,1 @@
+"""Durable execution for Python, embedded: workflows that survive, without a server."""

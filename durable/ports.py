@@ -1,0 +1,86 @@
+"""The outside world on one page.
+
+Everything that this library asks of its surroundings is one of these protocols. The cores (replay, retry, membership, the
+ring, the replica) ask nothing at all: they are given ``now`` and return effects. The shells (`NodeRuntime`, `ClusterNode`)
+are handed a world that implements these ports: the real one (disk, sockets, wall clock) or a simulated one (virtual time,
+seeded faults). Nothing else in ``durable`` reads a clock, draws a random number, or opens a file or a socket, and
+``tests/test_house.py`` holds it to that.
+
+Read next: `durable.journal`, the idea that everything else serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterator, Sequence
+from typing import Protocol, TypeAlias
+
+Write: TypeAlias = tuple[bytes, bytes | None]
+"""One write: a key and its value, or None to delete the key."""
+
+Batch: TypeAlias = Sequence[Write]
+"""Writes that take effect together or not at all, in order: a later write of the same key wins."""
+
+
+class Clock(Protocol):
+    """Wall time in milliseconds since 1970, never backwards while the process lives."""
+
+    def now_ms(self) -> int: ...
+
+
+class Entropy(Protocol):
+    """Random bytes: the only source of identities (incarnations, request ids, seeds)."""
+
+    def random_bytes(self, count: int) -> bytes: ...
+
+
+class Reader(Protocol):
+    """Ordered reads: of a store as it is, or of one instant of it."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of the key, or None. Raises `StoreError` when the store cannot be read."""
+
+    def scan(
+        self, prefix: bytes, *, start: bytes | None = None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Every key that begins with ``prefix``, with its value, in byte order.
+
+        ``start`` skips to that key: the first one at or after it or, reversed, the first one at or before it.
+        An empty prefix scans everything. Lazy: stop reading and nothing more is read.
+        """
+
+
+class Snapshot(Reader, Protocol):
+    """The store at one instant. Later writes do not show in it."""
+
+    def close(self) -> None: ...
+
+
+class Store(Reader, Protocol):
+    """An ordered key-value engine with atomic batches: RocksDB, LevelDB, or memory.
+
+    ``write`` makes a batch visible; ``sync`` makes it durable. The two are apart so that many batches share one fsync.
+    Both may be called from one thread while another reads. After any failed ``write`` or ``sync`` the store refuses
+    further writes: a disk that once lied about an fsync cannot be trusted to have kept what came before.
+    """
+
+    def write(self, batch: Batch) -> None:
+        """Apply the whole batch or nothing. Visible at once, durable after the next ``sync``. Raises `StoreError`."""
+
+    def sync(self) -> None:
+        """Return when everything written before is on stable storage. Releases the GIL. Raises `StoreError`."""
+
+    def snapshot(self) -> Snapshot: ...
+
+    def close(self) -> None:
+        """Sync what was written, and let go of the folder. Closing twice is fine; other calls then raise `StoreClosed`."""
+
+
+class Log(Protocol):
+    """"Make these durable." The one port between the runtime and whatever keeps its journals.
+
+    ``await log.append(partition, batch)`` returns when the batch is durable: on one node, after an fsync (`LocalLog`); in a
+    cluster, on stable storage at a majority (``ReplicatedLog``). Appends to one partition become durable in the order in
+    which they were made. A failure means that this batch and every later one of the partition was not acknowledged.
+    """
+
+    def append(self, partition: int, batch: Batch) -> Awaitable[None]: ...
