@@ -241,6 +241,50 @@ class Engine:
             if not waiter.done():
                 waiter.set_result(row)
 
+    def create(self, start: Start, workflow_id: str) -> Execution:
+        """Accept a new execution: its rows are in the open batch, and it runs as soon as it has a slot."""
+        now_ms = start.timestamp
+        status = StatusRow(
+            workflow=start.workflow,
+            status=Status.PENDING,
+            incarnation=start.incarnation,
+            run=start.run,
+            created_at=now_ms,
+            updated_at=now_ms,
+            owner=self.config.node_id,
+        )
+        execution = self.live[workflow_id] = Execution(workflow_id, status, self, start)
+        batch = self.batch(execution)
+        execution.append(start, batch)
+        execution.status_write(batch, now_ms)
+        execution.set_active(batch, True)
+        self.scheduler.wake(execution)
+        return execution
+
+    def new_start(
+        self, workflow: str, version: int, input_json: bytes, workflow_id: str, parent: Address | None = None
+    ) -> Start:
+        incarnation = self.entropy.random_bytes(8)
+        return Start(
+            workflow=workflow,
+            version=version,
+            input_json=input_json,
+            timestamp=self.clock.now_ms(),
+            python=PYTHON,
+            incarnation=incarnation,
+            seed=f"{workflow_id}/{incarnation.hex()}/0",
+            child_base=child_base(workflow_id, incarnation, 0),
+            parent=parent,
+        )
+
+    def end_without_code(self, execution: Execution) -> None:
+        """Cancel an execution whose code cannot run here: diverged, or not registered."""
+        row = self.storage.status(execution.workflow_id)
+        execution.status = Status.DIVERGED
+        if row is not None:
+            execution.start = self.storage.start(execution.workflow_id, row)
+        self._finish(execution, Outcome(Status.CANCELLED), self.batch(execution), self.clock.now_ms())
+
     def _diverge(self, execution: Execution, error: ReplayError) -> None:
         """The code does not match the journal: stop, lose nothing, and try again when the code changes."""
         log.error("execution %s stops: %s", execution.workflow_id, error)
