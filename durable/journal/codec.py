@@ -81,13 +81,20 @@ def encode_value(value: Any, what: str = "value", bytes_max: int = VALUE_BYTES_M
 
 
 def _holds_set(value: Any) -> bool:
+    """Whether a set may be inside. On the way of every value, so no generators here."""
     kind = type(value)
     if kind in _SCALARS:
         return False
     if kind is dict:
-        return any(_holds_set(item) for item in value.values())
+        for item in value.values():
+            if type(item) not in _SCALARS and _holds_set(item):
+                return True
+        return False
     if kind is list or kind is tuple:
-        return any(_holds_set(item) for item in value)
+        for item in value:
+            if type(item) not in _SCALARS and _holds_set(item):
+                return True
+        return False
     return kind is set or kind is frozenset or _type_may_hold_set(kind)
 
 

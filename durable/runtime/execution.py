@@ -131,7 +131,7 @@ class Execution:
         self.machine: WorkflowMachine | None = None
         self.rows = 0
         self.inbox: deque[Answer] = deque()
-        self.mailbox: Mailbox | None = None if start is None else Mailbox(workflow_id, status.incarnation, None)
+        self.mailbox: Mailbox | None = None
         self.receivers: dict[str, deque[int]] = {}
         self.timers: dict[int, bytes] = {}
         self.sent: dict[str, int] = {}

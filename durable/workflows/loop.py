@@ -70,27 +70,32 @@ class ReadyHandle(asyncio.Handle):
 
 
 class WorkflowTask(asyncio.Task[T]):
-    """A task that hashes by its creation number, so that sets of tasks iterate alike in every process."""
+    """A task that hashes by its creation number, so that sets of tasks iterate alike in every process.
 
-    __slots__ = ("number",)
+    The number counts from the loop's ``hash_base``: asyncio also keeps one set of all tasks of the process, in which the
+    first tasks of ten thousand executions must not all have the same hash.
+    """
+
+    __slots__ = ("_hash",)
 
     def __init__(
         self, number: int, coro: Coroutine[Any, Any, T], loop: WorkflowLoop, context: contextvars.Context | None
     ) -> None:
-        self.number = number
+        self._hash = loop.hash_base + number
         super().__init__(coro, loop=loop, name=f"task-{number}", context=context)
 
     def __hash__(self) -> int:
-        return self.number
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
         return self is other
 
 
 class WorkflowLoop(asyncio.AbstractEventLoop):
-    """The loop of one execution. ``time()`` is in seconds since 1970."""
+    """The loop of one execution. ``time()`` is in seconds since 1970; ``hash_base`` differs by execution, not by run."""
 
-    def __init__(self, make_timer: TimerFactory) -> None:
+    def __init__(self, make_timer: TimerFactory, hash_base: int = 0) -> None:
+        self.hash_base = hash_base
         self.now_s = 0.0
         self.dead = False
         self.tasks: list[weakref.ref[WorkflowTask[Any]]] = []

@@ -37,6 +37,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
+from zlib import crc32
 
 import msgspec
 
@@ -94,7 +95,7 @@ class WorkflowMachine:
         self.workflow_id = workflow_id
         self.value_bytes_max = value_bytes_max
         self.cursor = ReplayCursor(recorded, workflow_id)
-        self.loop = WorkflowLoop(self._make_timer)
+        self.loop = WorkflowLoop(self._make_timer, crc32(start.seed.encode()))
         self.loop.now_s = start.timestamp / 1000
         self.now_ms = start.timestamp
         self.wall_ms = start.timestamp
