@@ -91,7 +91,7 @@ READ_ONLY = """
     import os, sys
     from durable.errors import StoreReadOnly
     from durable.storage import open_store
-    import durable.storage.memory, durable.storage.rocksdb  # now: later this user may not read the library
+    import pickle, durable.storage.memory, durable.storage.rocksdb  # now: this user may not read them
     if "leveldb" in sys.argv[1]:
         import durable.storage.leveldb
     os.setuid(65534)
@@ -296,7 +296,7 @@ def test_a_sync_also_syncs_the_log_that_leveldb_closed_unsynced(
         [(b"%06d" % number, os.urandom(1_000)) for number in range(5_000)]
     )  # fills the table in memory
     store.sync()
-    # The sync's own empty batch began the next log. The old one was synced, unless its table was written by then.
+    # The sync's own empty batch began the next log. The old one was synced, unless its table is written.
     assert first_log in synced or not first_log.exists()
     assert tmp_path in synced
     synced.clear()
