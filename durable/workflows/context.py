@@ -40,7 +40,7 @@ _MISSING: Any = object()
 # --- what the runtime is asked to do: the payloads of operations ------------------------------------------------------
 
 
-class CallWork(msgspec.Struct, frozen=True):
+class CallWork(msgspec.Struct, frozen=True, gc=False):
     """Run a function. ``retry`` and ``timeout_s`` are those of this call, or the function's own."""
 
     function: Any
@@ -48,13 +48,13 @@ class CallWork(msgspec.Struct, frozen=True):
     timeout_s: float | None
 
 
-class SideEffectWork(msgspec.Struct, frozen=True):
+class SideEffectWork(msgspec.Struct, frozen=True, gc=False):
     """Run a callable that only the live code has."""
 
     body: Callable[[], Any]
 
 
-class SendWork(msgspec.Struct, frozen=True):
+class SendWork(msgspec.Struct, frozen=True, gc=False):
     """Put a message into a channel of another execution."""
 
     workflow_id: str
@@ -62,13 +62,13 @@ class SendWork(msgspec.Struct, frozen=True):
     value_json: bytes
 
 
-class ReceiveWork(msgspec.Struct, frozen=True):
+class ReceiveWork(msgspec.Struct, frozen=True, gc=False):
     """Wait for a message in a channel."""
 
     channel: str
 
 
-class ChildWork(msgspec.Struct, frozen=True):
+class ChildWork(msgspec.Struct, frozen=True, gc=False):
     """Start another workflow, and wait for its result. A detached child outlives its parent."""
 
     workflow: str
@@ -78,7 +78,7 @@ class ChildWork(msgspec.Struct, frozen=True):
     detached: bool
 
 
-class SleepUntil(msgspec.Struct, frozen=True):
+class SleepUntil(msgspec.Struct, frozen=True, gc=False):
     """Wait for a moment, in milliseconds since 1970."""
 
     fire_at_ms: int

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 Pending: TypeAlias = Operation[Any] | DurableTimer
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """How a run ended. ``next_input_json`` is set when it goes on as a new run (continue-as-new)."""
 
     status: Status
