@@ -9,7 +9,6 @@ Read next: `durable.workflows.context`, what the author's code is given.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import sys
 import typing
@@ -21,7 +20,7 @@ from contextvars import ContextVar
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from durable.errors import EncodingError, NotAllowedHere, NotRegistered, WorkflowError
-from durable.journal.codec import VALUE_BYTES_MAX, ValueType, encode_value, value_type
+from durable.journal.codec import MISSING, VALUE_BYTES_MAX, ValueType, encode_value, value_type
 from durable.journal.retry import NO_RETRY, RetryPolicy
 from durable.workflows import lint
 from durable.workflows.context import Context
@@ -33,7 +32,6 @@ O = TypeVar("O")  # noqa: E741
 R = TypeVar("R")
 Executor = Literal["loop", "thread", "process"]
 
-_MISSING: Any = object()
 
 
 class _Signature:
@@ -153,7 +151,8 @@ class Function(Generic[P, R]):
             else:
                 kwargs[parameter.name] = _convert(hint, raw[parameter.name])
         if args:  # what stands before *args cannot be passed by name
-            args = [kwargs.pop(p.name) for p in self._signature.parameters if p.name in kwargs and p.kind is p.POSITIONAL_OR_KEYWORD] + args
+            before = [p.name for p in self._signature.parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name in kwargs]
+            args = [kwargs.pop(name) for name in before] + args
         return tuple(args), kwargs
 
     @property
@@ -220,9 +219,9 @@ class Workflow(Generic[I, O]):
             self._output_type = value_type(self._signature.hint("return"))
         return self._output_type
 
-    def encode_input(self, value: Any = _MISSING, bytes_max: int = VALUE_BYTES_MAX) -> bytes:
+    def encode_input(self, value: Any = MISSING, bytes_max: int = VALUE_BYTES_MAX) -> bytes:
         """JSON of an input. Raises `EncodingError` when it is not what the workflow declares: better now than later."""
-        if value is _MISSING or (value is None and not self.takes_input):
+        if value is MISSING or (value is None and not self.takes_input):
             default = self._signature.parameters[0].default if self.takes_input else None
             if default is inspect.Parameter.empty:
                 raise WorkflowError(f"workflow {self.name!r} takes an input, and none was given. Nothing was started.")
@@ -322,7 +321,7 @@ def workflow(target: Any = None, /, *, version: int = 1) -> Any:
         name = target if isinstance(target, str) else body.__name__
         for warning in lint.check(body):
             warnings.warn(f"workflow {name!r}: {warning}", lint.DeterminismWarning, stacklevel=2)
-        made = Workflow(body, name, version, namespace)
+        made: Workflow[Any, Any] = Workflow(body, name, version, namespace)
         REGISTRY.add(made)
         return made
 
@@ -396,7 +395,7 @@ class Call:
     to the service you call, so that it can recognise a repetition. ``cancelled`` becomes True when nobody waits any more.
     """
 
-    __slots__ = ("_beat", "attempt", "cancelled", "epoch", "last_heartbeat", "run", "sequence_number", "workflow_id", "idempotency_key")
+    __slots__ = ("_beat", "attempt", "cancelled", "epoch", "idempotency_key", "last_heartbeat", "run", "sequence_number", "workflow_id")
 
     def __init__(
         self,
