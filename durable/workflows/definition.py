@@ -395,7 +395,9 @@ class Call:
     to the service you call, so that it can recognise a repetition. ``cancelled`` becomes True when nobody waits any more.
     """
 
-    __slots__ = ("_beat", "attempt", "cancelled", "epoch", "idempotency_key", "last_heartbeat", "run", "sequence_number", "workflow_id")
+    __slots__ = (
+        "_beat", "attempt", "cancelled", "epoch", "idempotency_key", "last_heartbeat", "run", "sequence_number", "workflow_id",
+    )
 
     def __init__(
         self,
