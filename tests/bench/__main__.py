@@ -1,6 +1,6 @@
 """The command: plan the rounds, run them one after the other, print the table, write the JSON.
 
-``python -m bench --workloads W1,W2 --rounds 5 --peers durable,dbos,restate --out bench.json [--curves all] [--folder DIR]``
+``python -m bench --workloads W1,W2 --rounds 5 --peers durable,dbos,restate --curves all --out bench.json``
 
 The JSON is written after every round, so that a run that is interrupted leaves what it has.
 """
@@ -20,7 +20,7 @@ from typing import Any
 from bench import peer as peers
 from bench.probe import MEMORY_FILESYSTEMS, filesystem, probe
 from bench.run import run_once
-from bench.stats import SCHEMA_VERSION, human, plan, rotated, table
+from bench.stats import SCHEMA_VERSION, human, plan, table, turn
 from bench.workloads import CURVES, WORKLOADS, Curve
 
 STANDARD = ("W1", "W2", "W2L", "W3", "W4", "W5", "W6", "W7", "BUSY")
@@ -56,18 +56,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--workloads", type=_names, default=list(STANDARD), help="comma-separated; 'none' for none")
+    parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--workloads", type=_names, default=list(STANDARD), help="comma-separated; 'none' for none"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="five or more for figures that are published")
     parser.add_argument("--peers", type=_names, default=list(peers.PEERS))
     parser.add_argument("--curves", type=_names, default=[], help=f"of {','.join(CURVES)}; 'all' for all")
-    parser.add_argument("--largest", type=int, default=10**9, help="leave out points of curves beyond this size")
+    parser.add_argument(
+        "--largest", type=int, default=10**9, help="leave out points of curves beyond this size"
+    )
     parser.add_argument("--out", type=Path, default=Path(".bench/bench.json"))
-    parser.add_argument("--folder", type=Path, default=Path(".bench/data"), help="where the journals are: a real disk")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(".bench/data"), help="where the journals are: a real disk"
+    )
     options = parser.parse_args(arguments)
     options.workloads = [] if options.workloads == ["none"] else options.workloads
     options.curves = list(CURVES) if options.curves == ["all"] else options.curves
-    for given, known in ((options.workloads, WORKLOADS), (options.curves, CURVES), (options.peers, peers.PEERS)):
+    for given, known in (
+        (options.workloads, WORKLOADS),
+        (options.curves, CURVES),
+        (options.peers, peers.PEERS),
+    ):
         for name in given:
             if name not in known:
                 parser.error(f"{name!r} is not one of {', '.join(known)}")
@@ -79,7 +89,7 @@ def _names(text: str) -> list[str]:
 
 
 def _present(names: Sequence[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """The peers that can run here, and what is said of each: an absent one says why, and is never an error."""
+    """The peers that can run here, and what is said of each: an absent one says why, and is no error."""
     present, described = [], {}
     for name in names:
         module = peers.adapter(name)
@@ -114,11 +124,11 @@ def _rounds(document: dict[str, Any], options: argparse.Namespace, present: Sequ
 
 
 def _points(document: dict[str, Any], options: argparse.Namespace, present: Sequence[str]) -> None:
-    """The curves: once a point, smallest first, peers rotating; a peer that failed at one size is spared the larger ones."""
+    """Each point once, smallest first. A peer that failed at one size is spared the larger ones."""
     for curve in (CURVES[name] for name in options.curves):
         lost: set[str] = set()
         for place, size in enumerate(curve.sizes):
-            for name in rotated(list(present), place):
+            for name in turn(list(present), place):
                 extent = getattr(size, curve.x)
                 if name in lost or extent > min(curve.until.get(name, 0), options.largest):
                     continue

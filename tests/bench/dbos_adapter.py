@@ -1,7 +1,9 @@
-"""DBOS Transact: a library in the process, its journal in SQLite. As its documentation has it, with nothing tuned.
+"""DBOS Transact: a library in the process, its journal in SQLite. As its documentation has it, with nothing
+tuned.
 
-Asynchronous workflows and steps, because that is its fastest way to many at once in one process. SQLite runs in its default
-mode (rollback journal, ``synchronous=FULL``): each transaction is fsynced before it is acknowledged.
+Asynchronous workflows and steps, because that is its fastest way to many at once in one process. SQLite
+runs in its default mode (rollback journal, ``synchronous=FULL``): each transaction is synced before it is
+acknowledged (about four fdatasync calls a step in W1, counted with strace).
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ def absent() -> str | None:
 
 def about() -> dict[str, str]:
     try:
-        return {"version": version("dbos"), "sync": "SQLite, synchronous=FULL, an fsync a transaction (its default)"}
+        return {
+            "version": version("dbos"),
+            "sync": "SQLite, synchronous=FULL, an fsync a transaction (its default)",
+        }
     except PackageNotFoundError:
         return {}
 
@@ -66,10 +71,12 @@ class Adapter:
             return await self._dbos.start_workflow_async(self._workflows[kind], count)
 
     async def finished(self, workflow_ids: Sequence[str]) -> None:
-        """By one cheap listing, not by a handle each: 500 handles that poll would slow down what they wait for."""
+        """By one cheap listing: 500 handles that poll would slow down what they wait for."""
         wanted = len(workflow_ids)
         while True:
-            done = await self._dbos.list_workflows_async(status="SUCCESS", load_input=False, load_output=False)
+            done = await self._dbos.list_workflows_async(
+                status="SUCCESS", load_input=False, load_output=False
+            )
             if len(done) >= wanted:
                 return
             await asyncio.sleep(FINISHED_POLL_S)
@@ -84,7 +91,7 @@ class Adapter:
         self._dbos.destroy()
 
 
-def _define(DBOS: Any) -> dict[Kind, Any]:
+def _define(DBOS: Any) -> dict[Kind, Any]:  # noqa: N803 (its own spelling)
     @DBOS.step()  # type: ignore[untyped-decorator]
     async def step(number: int) -> int:
         return bodies.body(DBOS.workflow_id, number)
@@ -102,7 +109,7 @@ def _define(DBOS: Any) -> dict[Kind, Any]:
 
     @DBOS.workflow()  # type: ignore[untyped-decorator]
     async def wait(count: int) -> int:
-        bodies.arrive(DBOS.workflow_id)
+        bodies.arrive()
         await DBOS.recv_async("go", timeout_seconds=FOREVER_S)
         return count
 

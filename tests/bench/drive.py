@@ -1,9 +1,12 @@
-"""One run, in a process of its own: opens a peer on a folder, drives one workload, writes what it measured as JSON.
+"""One run, in a process of its own: opens a peer on a folder, drives one workload, writes what it measured
+as JSON.
 
-The drivers see a peer only through `bench.peer.Peer`: same work, same order, same clock for each. What warms up (imports, first
-compilations, connections) happens before the clock starts, on workflows of their own.
+The drivers see a peer only through `bench.peer.Peer`: same work, same order, same clock for each. What
+warms up (imports, first compilations, connections) happens before the clock starts, on workflows of their
+own.
 
-Run as ``python -m bench.drive DRIVER PEER FOLDER WORKFLOWS STEPS``, which `bench.run` does; the result is FOLDER/DRIVER.json.
+Run as ``python -m bench.drive DRIVER PEER FOLDER WORKFLOWS STEPS``, which `bench.run` does; the result is
+FOLDER/DRIVER.json.
 """
 
 from __future__ import annotations
@@ -23,8 +26,12 @@ from bench.processes import allow_many_files, resident_bytes
 from bench.stats import quantile
 from bench.workloads import Size
 
-STARTED_AT = "BENCH_STARTED_AT"  # the monotonic clock of the whole machine, read just before this process was started
-SUBMITTERS = 100  # callers that submit at once: enough to fill a batch, few enough that no peer drowns in connections
+STARTED_AT = (
+    "BENCH_STARTED_AT"  # the monotonic clock of the whole machine, read just before this process was started
+)
+SUBMITTERS = (
+    100  # callers that submit at once: enough to fill a batch, few enough that no peer drowns in connections
+)
 SETTLE_S = 3.0  # then memory is read: what parks or suspends soon has done so
 WARM_UP_STEPS = 30
 ARRIVED_POLL_S = 0.05
@@ -56,7 +63,11 @@ async def latency(peer: Peer, folder: Path, size: Size) -> Metrics:
 async def sleepers(peer: Peer, folder: Path, size: Size) -> Metrics:
     """W4: all submitted at once; each sleeps ``size.steps`` seconds."""
     await _opened_and_warm(peer, folder)
-    return {"total_s": await _timed(_all(peer.run("sleep", f"sleep-{n}", size.steps) for n in range(size.workflows)))}
+    return {
+        "total_s": await _timed(
+            _all(peer.run("sleep", f"sleep-{n}", size.steps) for n in range(size.workflows))
+        )
+    }
 
 
 async def waiting(peer: Peer, folder: Path, size: Size) -> Metrics:
@@ -81,7 +92,7 @@ async def waiting(peer: Peer, folder: Path, size: Size) -> Metrics:
 
 
 async def until_killed(peer: Peer, folder: Path, size: Size) -> Metrics:
-    """W6, first life: ends by SIGKILL, from within a body. Coming back from here means that it was not killed."""
+    """W6, first life: ends by SIGKILL, from within a body. Coming back means that it was not killed."""
     await peer.open(folder)
     await submit_many(peer, "steps", _killed_ids(size), size.steps)
     await asyncio.sleep(3_600)
@@ -134,7 +145,9 @@ def gaps(times: list[float]) -> list[float]:
 
 
 def latencies(seconds: list[float]) -> Metrics:
-    return {f"p{round(100 * q)}_ms": 1e3 * quantile(seconds, q) for q in (0.5, 0.99)} | {"max_ms": 1e3 * max(seconds)}
+    return {f"p{round(100 * q)}_ms": 1e3 * quantile(seconds, q) for q in (0.5, 0.99)} | {
+        "max_ms": 1e3 * max(seconds)
+    }
 
 
 def drivers() -> dict[str, Driver]:
@@ -149,7 +162,9 @@ async def _main(driver: str, name: str, folder: Path, size: Size) -> None:
     try:
         metrics = await drivers()[driver](peer, folder, size)
     finally:
-        if driver not in ("waiting",) or name == "durable":  # the others end with their process: nothing of theirs is read again
+        if (
+            driver not in ("waiting",) or name == "durable"
+        ):  # the others end with their process: nothing of theirs is read again
             await asyncio.wait_for(peer.close(), timeout=60)
     (folder / f"{driver}.json").write_text(json.dumps(metrics))
 

@@ -25,12 +25,17 @@ def absent() -> str | None:
 def about() -> dict[str, str]:
     import durable
 
-    return {"version": getattr(durable, "__version__", "from source"), "sync": "RocksDB, an fsync a group commit (its default)"}
+    return {
+        "version": getattr(durable, "__version__", "from source"),
+        "sync": "RocksDB, an fsync a group commit (its default)",
+    }
 
 
 class Adapter:
     def __init__(self) -> None:
-        self._workflows = _define()
+        from bench.durable_workflows import WORKFLOWS
+
+        self._workflows: dict[str, Any] = WORKFLOWS
         self.runtime: Any = None
 
     async def open(self, folder: Path) -> None:
@@ -68,37 +73,3 @@ class Adapter:
     async def close(self) -> None:
         if self.runtime is not None:
             await self.runtime.close()
-
-
-def _define() -> dict[str, Any]:
-    import durable
-
-    @durable.function("step")
-    async def step(workflow_id: str, number: int) -> int:
-        return bodies.body(workflow_id, number)
-
-    @durable.workflow("steps")
-    async def steps(ctx: durable.Context, count: int) -> int:
-        for number in range(count):
-            await ctx.call(step, ctx.workflow_id, number)
-        return count
-
-    @durable.workflow("sleep")
-    async def sleep(ctx: durable.Context, count: int) -> int:
-        await ctx.sleep(float(count))
-        return count
-
-    @durable.workflow("wait")
-    async def wait(ctx: durable.Context, count: int) -> int:
-        bodies.arrive(ctx.workflow_id)
-        await ctx.receive("go", int)
-        return count
-
-    @durable.workflow("long")
-    async def long(ctx: durable.Context, count: int) -> int:
-        """A long journal, written fast: a hundred calls at once, again and again. Then it waits to be woken."""
-        for first in range(0, count, 100):
-            await asyncio.gather(*(ctx.call(step, ctx.workflow_id, n) for n in range(first, min(count, first + 100))))
-        return int(await ctx.receive("go", int))
-
-    return {"steps": steps, "sleep": sleep, "wait": wait, "long": long}

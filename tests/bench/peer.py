@@ -1,11 +1,12 @@
 """What a peer must offer to be measured: five calls, three kinds of workflow.
 
-The drivers in `bench.drive` are written once, against this protocol, so that every peer does the same work in the same order.
-An adapter is a module that holds a class `Adapter` with it, and two functions that need none of its peer's packages:
-``absent()``, the reason why it cannot run here or None, and ``about()``, its version and what it syncs by default.
+The drivers in `bench.drive` are written once, against this protocol, so that every peer does the same work
+in the same order. An adapter is a module that holds a class `Adapter` with it, and two functions that need
+none of its peer's packages: ``absent()``, the reason why it cannot run here or None, and ``about()``, its
+version and what it syncs by default.
 
-The kinds: ``steps`` calls one function ``count`` times in sequence; ``sleep`` sleeps ``count`` seconds; ``wait`` waits for a
-message that never comes.
+The kinds: ``steps`` calls one function ``count`` times in sequence; ``sleep`` sleeps ``count`` seconds;
+``wait`` waits for a message that never comes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ PEERS = ("durable", "dbos", "restate")
 
 class Peer(Protocol):
     async def open(self, folder: Path) -> None:
-        """Start on this folder, empty or as a killed process left it. Recovery of what is in it begins here."""
+        """Start on this folder, empty or as a killed process left it. Recovery begins here."""
 
     async def run(self, kind: Kind, workflow_id: str, count: int) -> int:
         """Submit and wait for the result."""

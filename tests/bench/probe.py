@@ -1,10 +1,12 @@
 """The raw disk, beside every run: how fast can a small append be made durable here, right now?
 
-A benchmark of fsynced work is first of all a measurement of the disk, and a shared machine's disk has moods. So each run is
-accompanied by half a second of the simplest durable thing there is, ``write`` then ``fdatasync`` of one file, on the same file
-system, just before the run. Rates of peers are only compared where their probes agree.
+A benchmark of fsynced work is first of all a measurement of the disk, and a shared machine's disk has
+moods. So each run is accompanied by half a second of the simplest durable thing there is, ``write`` then
+``fdatasync`` of one file, on the same file system, just before the run. Rates of peers are only compared
+where their probes agree.
 
-Limits: one writer, one file, appended (not preallocated): the pattern of a write-ahead log, not of a database page.
+Limits: one writer, one file, appended (not preallocated): the pattern of a write-ahead log, not of a
+database page.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ MEMORY_FILESYSTEMS = frozenset({"tmpfs", "ramfs", "overlay-tmpfs"})
 
 
 def probe(folder: Path, seconds: float = 0.5) -> dict[str, float]:
-    """Append and sync for ``seconds``; returns ``{"rate_per_s", "p50_ms", "p99_ms"}``. Leaves nothing behind."""
+    """Append and sync for ``seconds``; returns rate_per_s, p50_ms, p99_ms. Leaves nothing behind."""
     path = folder / "probe.bin"
     flush = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
     took: list[float] = []

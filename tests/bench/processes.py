@@ -1,7 +1,8 @@
 """Processes that never outlive the benchmark, whatever happens to it.
 
-A run is a process group of its own (the driver, and what the driver starts). The group is killed when the run ends, well or
-not; on Linux each process also asks to be killed when its parent dies, so that a SIGKILL of the benchmark leaves nothing.
+A run is a process group of its own (the driver, and what the driver starts). The group is killed when the
+run ends, well or not; on Linux each process also asks to be killed when its parent dies, so that a SIGKILL
+of the benchmark leaves nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: nothing may be loaded between fork and exec
+_libc = (
+    ctypes.CDLL(None) if sys.platform == "linux" else None
+)  # loaded here: nothing may be loaded between fork and exec
 
 
 def die_with_parent() -> None:
@@ -42,8 +45,10 @@ def allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def spawn(command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, *, leader: bool = False) -> subprocess.Popen[bytes]:
-    """Start a process with its output in ``log``. A leader opens a group of its own; others join that of their parent."""
+def spawn(
+    command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, *, leader: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start a process, its output in ``log``. A leader opens a group of its own; others join their parent's."""
     with log.open("ab") as out:
         return subprocess.Popen(
             list(command),

@@ -1,7 +1,8 @@
-"""The workflows of the Restate peer: an ASGI application, served over HTTP/2 by hypercorn in a process of its own.
+"""The workflows of the Restate peer: an ASGI application, served over HTTP/2 by hypercorn in a process of
+its own.
 
-Beside Restate's protocol it answers two paths of the benchmark, read directly and not through the server: when the bodies ran,
-and how many workflows have arrived at their wait.
+Beside Restate's protocol it answers two paths of the benchmark, read directly and not through the server:
+when the bodies ran, and how many workflows have arrived at their wait.
 
 Run as ``python -m bench.restate_service PORT``.
 """
@@ -50,7 +51,7 @@ async def run_sleep(ctx: restate.WorkflowContext, count: int) -> int:
 
 @wait.main("run")
 async def run_wait(ctx: restate.WorkflowContext, count: int) -> int:
-    bodies.arrive(ctx.key())
+    bodies.arrive()
     await ctx.promise("go", type_hint=int).value()
     return count
 
@@ -61,7 +62,7 @@ _restate_app = restate.app([steps, sleep, wait])
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """The Restate endpoint, with ``/bench/...`` in front of it."""
     if scope["type"] != "http" or not scope["path"].startswith("/bench/"):
-        await _restate_app(scope, receive, send)  # type: ignore[arg-type]
+        await _restate_app(scope, receive, send)
         return
     answer: Any = bodies.taken_times() if scope["path"] == "/bench/bodies" else bodies.arrived()
     payload = json.dumps(answer).encode()

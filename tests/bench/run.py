@@ -1,7 +1,9 @@
-"""One run of one peer: a fresh folder, a fresh process group, a bound on its time, and a record of what came of it.
+"""One run of one peer: a fresh folder, a fresh process group, a bound on its time, and a record of what
+came of it.
 
-Peers never run beside each other: each run's processes are gone before the next one's start. A run that fails or takes too
-long is a record with an ``error``, not an exception: the other peers' figures are still worth having.
+Peers never run beside each other: each run's processes are gone before the next one's start. A run that
+fails or takes too long is a record with an ``error``, not an exception: the other peers' figures are still
+worth having.
 """
 
 from __future__ import annotations
@@ -68,11 +70,25 @@ def _phases(workload: Workload, peer: str, folder: Path) -> dict[str, float]:
 
 
 def _phase(
-    workload: Workload, driver: str, peer: str, folder: Path, deadline: float, env: dict[str, str] | None = None
+    workload: Workload,
+    driver: str,
+    peer: str,
+    folder: Path,
+    deadline: float,
+    env: dict[str, str] | None = None,
 ) -> dict[str, float]:
     """Run one driver. A phase that is to be killed returns nothing, and must have died by that SIGKILL."""
     size = workload.size
-    command = [sys.executable, "-m", "bench.drive", driver, peer, str(folder), str(size.workflows), str(size.steps)]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.drive",
+        driver,
+        peer,
+        str(folder),
+        str(size.workflows),
+        str(size.steps),
+    ]
     log = folder / f"{driver}.log"
     environment = {**(env or {}), STARTED_AT: str(time.monotonic()), "PYTHONPATH": os.pathsep.join(sys.path)}
     process = spawn(command, log, environment, leader=True)

@@ -1,6 +1,8 @@
-"""The pure part: the order of the runs, medians and spread, the table, and what a well-formed result file looks like.
+"""The pure part: the order of the runs, medians and spread, the table, and what a well-formed result file
+looks like.
 
-No clock, no process, no file: so that the little that decides whether a comparison is fair can be tested in milliseconds.
+No clock, no process, no file: so that the little that decides whether a comparison is fair can be tested in
+milliseconds.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ SCHEMA_VERSION = 1
 
 
 def quantile(values: Sequence[float], q: float) -> float:
-    """The smallest value that at least the share ``q`` of the values does not exceed (nearest rank). 0.0 for no values."""
+    """The smallest value that at least the share ``q`` of the values does not exceed. 0.0 for no values."""
     if not values:
         return 0.0
     ordered = sorted(values)
@@ -30,30 +32,31 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values), "runs": len(values)}
 
 
-def rotated(items: Sequence[T], by: int) -> list[T]:
-    """The items, beginning ``by`` places further on: who goes first changes from round to round."""
+def turn(items: Sequence[T], number: int) -> list[T]:
+    """The items in the order of this turn: another one first, and every second time backwards.
+
+    Rotation alone would have each peer always follow the same other one, and inherit the machine as that one
+    leaves it (dirty pages, a throttled processor). With three peers, six turns are all six orders.
+    """
     if not items:
         return []
-    turn = by % len(items)
-    return [*items[turn:], *items[:turn]]
+    first = number % len(items)
+    order = [*items[first:], *items[:first]]
+    return order[::-1] if number % 2 else order
 
 
 def plan(workloads: Sequence[Workload], peers: Sequence[str], rounds: int) -> list[tuple[int, Workload, str]]:
-    """Every run in order: round by round, all workloads, in each all its peers, and another one first every time.
-
-    The shift is by round *and* by workload: otherwise one peer would always follow the same other, and inherit the state in
-    which that one leaves the machine (its dirty pages, a warm or a throttled processor).
-    """
-    runs = []
-    for number in range(rounds):
-        for place, workload in enumerate(workloads):
-            for peer in rotated([p for p in peers if p in workload.peers], number + place):
-                runs.append((number, workload, peer))
-    return runs
+    """Every run: round by round, all workloads, in each all its peers, whose order turns every time."""
+    return [
+        (number, workload, peer)
+        for number in range(rounds)
+        for place, workload in enumerate(workloads)
+        for peer in turn([p for p in peers if p in workload.peers], number + place)
+    ]
 
 
 def summarise(runs: Iterable[Run]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    """``{workload: {peer: {metric: spread}}}`` of the runs that ended; a run with an error has no metrics and adds nothing."""
+    """``{workload: {peer: {metric: spread}}}`` of the runs that ended well."""
     collected: dict[str, dict[str, dict[str, list[float]]]] = {}
     for run in runs:
         by_metric = collected.setdefault(run["workload"], {}).setdefault(run["peer"], {})
@@ -77,27 +80,29 @@ def human(value: float) -> str:
 
 
 def table(runs: Sequence[Run]) -> str:
-    """One line a workload and peer: median, spread, the disk beside it, and the ratio to ``durable`` where both ran."""
-    summary = summarise(runs)
-    lines = [f"{'':5} {'peer':9} {'median':>10} {'low':>10} {'high':>10}  {'unit':8} {'runs':>4} {'fdatasync/s':>11}  notes"]
-    for name, peers in summary.items():
+    """One line a workload and peer: median, spread, the disk beside it, and the ratio to ``durable``."""
+    lines = [_line("peer", "median", "low", "high", "unit", "runs", "fdatasync/s", "notes")]
+    for name, peers in summarise(runs).items():
         workload = WORKLOADS[name]
         own = peers.get("durable", {}).get(workload.headline)
         lines.append(f"{name}: {workload.title}")
         for peer, metrics in peers.items():
             head = metrics.get(workload.headline)
             if head is None:
-                lines.append(f"{'':5} {peer:9} {_why_not(runs, name, peer)}")
+                lines.append(f"      {peer:9} {_why_not(runs, name, peer)}")
                 continue
             note = _others(metrics, workload.headline)
             if own and peer != "durable" and head["median"]:
                 gain = own["median"] / head["median"]
                 note = f"durable {human(gain if workload.higher_is_better else 1 / gain)}x; {note}"
-            lines.append(
-                f"{'':5} {peer:9} {human(head['median']):>10} {human(head['low']):>10} {human(head['high']):>10}  "
-                f"{workload.unit:8} {head['runs']:>4} {human(metrics['probe_rate_per_s']['median']):>11}  {note}"
-            )
+            numbers = [human(head[key]) for key in ("median", "low", "high")]
+            disk = human(metrics["probe_rate_per_s"]["median"])
+            lines.append(_line(peer, *numbers, workload.unit, str(head["runs"]), disk, note))
     return "\n".join(lines)
+
+
+def _line(peer: str, median: str, low: str, high: str, unit: str, runs: str, disk: str, note: str) -> str:
+    return f"      {peer:9} {median:>10} {low:>10} {high:>10}  {unit:8} {runs:>4} {disk:>11}  {note}".rstrip()
 
 
 def _others(metrics: Mapping[str, Mapping[str, float]], headline: str) -> str:
@@ -106,13 +111,21 @@ def _others(metrics: Mapping[str, Mapping[str, float]], headline: str) -> str:
 
 
 def _why_not(runs: Sequence[Run], workload: str, peer: str) -> str:
-    errors = [run["error"] for run in runs if run["workload"] == workload and run["peer"] == peer and run.get("error")]
+    errors = [
+        run["error"]
+        for run in runs
+        if run["workload"] == workload and run["peer"] == peer and run.get("error")
+    ]
     return f"no figure: {errors[-1].splitlines()[-1] if errors else 'nothing measured'}"
 
 
 def faults(document: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a result file, in words; empty when it is well formed. The figures refuse one with faults."""
-    found = [f"missing: {key}" for key in ("schema", "created", "machine", "peers", "runs", "points") if key not in document]
+    """What is wrong with a result file, in words; nothing when it is well formed."""
+    found = [
+        f"missing: {key}"
+        for key in ("schema", "created", "machine", "peers", "runs", "points")
+        if key not in document
+    ]
     if found:
         return found
     if document["schema"] != SCHEMA_VERSION:

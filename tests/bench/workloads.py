@@ -1,7 +1,8 @@
 """What is measured, as data: one row a workload, one row a curve.
 
-A workload is a size, a driver (a name in `bench.drive.DRIVERS`) and the one metric that the table shows; everything else that a
-driver returns is kept in the JSON. Sizes are those of the design's table, so that figures of different days compare.
+A workload is a size, a driver (a name in `bench.drive.DRIVERS`) and the one metric that the table shows;
+everything else that a driver returns is kept in the JSON. Sizes are those of the design's table, so that
+figures of different days compare.
 
 To add one: a row here, and a driver if none of the present ones does it.
 """
@@ -28,7 +29,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Workload:
-    """One line of the table. ``phases`` of two means: the first is killed or ends, the second opens the same folder."""
+    """One line of the table. A second driver opens, in a new process, the folder that the first one left."""
 
     name: str
     title: str
@@ -48,7 +49,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Curve:
-    """A workload over growing sizes. A peer stops at its last size listed in ``until`` (and at its first timeout)."""
+    """A workload over growing sizes. ``until`` is the largest that a peer is asked for."""
 
     name: str
     title: str
@@ -66,7 +67,7 @@ WORKLOADS: dict[str, Workload] = {
     for row in (
         Workload(
             "W1", "One workflow, 1,000 steps in sequence",
-            "Each step waits for the last one's record: the cost of one durable step with nothing to share it with.",
+            "Each step waits for the last one's record: one durable step's cost with nothing to share it with.",
             Size(1, 1_000), "sequence", "steps_per_s", "steps/s", True,
         ),
         Workload(
@@ -91,7 +92,7 @@ WORKLOADS: dict[str, Workload] = {
         ),
         Workload(
             "W5", "10,000 workflows that wait for a message",
-            "Time until each one has run to its wait, and what they then cost in memory (of all processes of the peer).",
+            "Time until each has run to its wait, and the memory they then cost, in all processes of the peer.",
             Size(10_000, 0), "waiting", "start_s", "s", False, limit_s=180.0,
         ),
         Workload(
@@ -101,23 +102,26 @@ WORKLOADS: dict[str, Workload] = {
         ),
         Workload(
             "W6", "500 workflows of 20 steps, SIGKILL at step 4,000, restart",
-            "Every process of the peer is killed at the 4,000th body. Time from the new process's start to the last result.",
-            Size(500, 20, kill_at=4_000), "until_killed", "recovery_s", "s", False, second_driver="recovered", limit_s=120.0,
+            "All its processes are killed at the 4,000th body. Time from the new one's start to the last result.",
+            Size(500, 20, kill_at=4_000), "until_killed", "recovery_s", "s", False,
+            second_driver="recovered", limit_s=120.0,
         ),
         Workload(
             "W7", "Replay of a journal of 100,000 entries",
             "One waiting workflow, opened again and woken: rows read, decoded and matched a second.",
-            Size(1, 100_000), "long_journal", "rows_per_s", "rows/s", True, peers=OWN, second_driver="replayed", limit_s=180.0,
+            Size(1, 100_000), "long_journal", "rows_per_s", "rows/s", True,
+            peers=OWN, second_driver="replayed", limit_s=180.0,
         ),
         Workload(
             "BUSY", "1,000 steps beside a loop that is always runnable",
-            "A thread that only flushes can be starved by a busy event loop on CPython: the slowest steps show it.",
+            "A thread that only flushes can be starved by a busy event loop: the slowest steps show it.",
             Size(1, 1_000), "beside_busy_loop", "p99_ms", "ms", False, peers=OWN,
         ),
         Workload(
             "OPEN", "Opening a store with many waiting executions",
             "Filled, closed, opened by a new process: time until a new workflow's result.",
-            Size(10_000, 0), "waiting", "open_s", "s", False, peers=OWN, second_driver="opened", limit_s=300.0,
+            Size(10_000, 0), "waiting", "open_s", "s", False,
+            peers=OWN, second_driver="opened", limit_s=300.0,
         ),
     )
 }  # fmt: skip
@@ -131,12 +135,14 @@ CURVES: dict[str, Curve] = {
     row.name: row
     for row in (
         Curve(
-            "concurrency", "Steps a second, as more workflows run at once", "W2", _workflows(1, 10, 100, 1_000, 10_000),
+            "concurrency", "Steps a second, as more workflows run at once",
+            "W2", _workflows(1, 10, 100, 1_000, 10_000),
             "steps_per_s", "concurrent workflows (10 steps each)", "steps/s",
             {"durable": 10_000, "dbos": 1_000, "restate": 10_000},
         ),
         Curve(
-            "memory", "Memory of a waiting workflow", "W5", _workflows(1_000, 10_000, 100_000, 1_000_000, steps=0),
+            "memory", "Memory of a waiting workflow",
+            "W5", _workflows(1_000, 10_000, 100_000, 1_000_000, steps=0),
             "bytes_each", "waiting workflows", "bytes each",
             {"durable": 1_000_000, "dbos": 1_000, "restate": 10_000},
         ),
@@ -147,7 +153,8 @@ CURVES: dict[str, Curve] = {
             {"durable": 50_000, "dbos": 10_000, "restate": 10_000}, x="steps",
         ),
         Curve(
-            "open", "Time to open a store", "OPEN", _workflows(10, 1_000, 10_000, 100_000, 1_000_000, steps=0),
+            "open", "Time to open a store",
+            "OPEN", _workflows(10, 1_000, 10_000, 100_000, 1_000_000, steps=0),
             "open_s", "waiting executions in the store", "s from open to a new workflow's result",
             {"durable": 1_000_000},
         ),
