@@ -48,7 +48,7 @@ def allow_many_files() -> None:
 def spawn(
     command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, *, leader: bool = False
 ) -> subprocess.Popen[bytes]:
-    """Start a process, its output in ``log``. A leader opens a group of its own; others join their parent's."""
+    """Start a process, its output in ``log``. A leader has its own group, others join their parent's."""
     with log.open("ab") as out:
         return subprocess.Popen(
             list(command),

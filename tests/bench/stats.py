@@ -95,9 +95,9 @@ def table(runs: Sequence[Run]) -> str:
             if own and peer != "durable" and head["median"]:
                 gain = own["median"] / head["median"]
                 note = f"durable {human(gain if workload.higher_is_better else 1 / gain)}x; {note}"
-            numbers = [human(head[key]) for key in ("median", "low", "high")]
+            median, low, high = (human(head[key]) for key in ("median", "low", "high"))
             disk = human(metrics["probe_rate_per_s"]["median"])
-            lines.append(_line(peer, *numbers, workload.unit, str(head["runs"]), disk, note))
+            lines.append(_line(peer, median, low, high, workload.unit, str(head["runs"]), disk, note))
     return "\n".join(lines)
 
 

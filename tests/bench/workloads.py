@@ -67,7 +67,7 @@ WORKLOADS: dict[str, Workload] = {
     for row in (
         Workload(
             "W1", "One workflow, 1,000 steps in sequence",
-            "Each step waits for the last one's record: one durable step's cost with nothing to share it with.",
+            "Each step waits for the last one's record: a durable step's cost, shared with none.",
             Size(1, 1_000), "sequence", "steps_per_s", "steps/s", True,
         ),
         Workload(
@@ -92,7 +92,7 @@ WORKLOADS: dict[str, Workload] = {
         ),
         Workload(
             "W5", "10,000 workflows that wait for a message",
-            "Time until each has run to its wait, and the memory they then cost, in all processes of the peer.",
+            "Time until each has run to its wait, and the memory then, in all processes of the peer.",
             Size(10_000, 0), "waiting", "start_s", "s", False, limit_s=180.0,
         ),
         Workload(
@@ -102,7 +102,7 @@ WORKLOADS: dict[str, Workload] = {
         ),
         Workload(
             "W6", "500 workflows of 20 steps, SIGKILL at step 4,000, restart",
-            "All its processes are killed at the 4,000th body. Time from the new one's start to the last result.",
+            "All processes are killed at the 4,000th body. Time from the new one's start to the last result.",
             Size(500, 20, kill_at=4_000), "until_killed", "recovery_s", "s", False,
             second_driver="recovered", limit_s=120.0,
         ),
