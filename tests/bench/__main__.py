@@ -21,7 +21,7 @@ from bench import peer as peers
 from bench.probe import MEMORY_FILESYSTEMS, filesystem, probe
 from bench.run import run_once
 from bench.stats import SCHEMA_VERSION, human, plan, table, turn
-from bench.workloads import CURVES, WORKLOADS, Curve
+from bench.workloads import CURVES, PEERS, WORKLOADS, Curve
 
 STANDARD = ("W1", "W2", "W2L", "W3", "W4", "W5", "W6", "W7", "BUSY")
 
@@ -61,7 +61,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--workloads", type=_names, default=list(STANDARD), help="comma-separated; 'none' for none"
     )
     parser.add_argument("--rounds", type=int, default=5, help="five or more for figures that are published")
-    parser.add_argument("--peers", type=_names, default=list(peers.PEERS))
+    parser.add_argument("--peers", type=_names, default=list(PEERS))
     parser.add_argument("--curves", type=_names, default=[], help=f"of {','.join(CURVES)}; 'all' for all")
     parser.add_argument(
         "--largest", type=int, default=10**9, help="leave out points of curves beyond this size"
@@ -76,7 +76,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for given, known in (
         (options.workloads, WORKLOADS),
         (options.curves, CURVES),
-        (options.peers, peers.PEERS),
+        (options.peers, PEERS),
     ):
         for name in given:
             if name not in known:

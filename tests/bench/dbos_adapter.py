@@ -44,11 +44,14 @@ class Adapter:
         self._workflows: dict[Kind, Any] = {}
 
     async def open(self, folder: Path) -> None:
+        await self.launch(f"sqlite:///{folder / 'dbos.sqlite'}")
+
+    async def launch(self, database_url: str) -> None:
         DBOS = self._dbos
         DBOS(
             config={
                 "name": "bench",
-                "system_database_url": f"sqlite:///{folder / 'dbos.sqlite'}",
+                "system_database_url": database_url,
                 "application_version": "1",
                 "run_admin_server": False,
                 "log_level": "ERROR",

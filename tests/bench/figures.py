@@ -21,9 +21,14 @@ from bench.stats import faults, human, summarise
 from bench.workloads import CURVES, WORKLOADS, Curve, Workload
 
 GREY = "#808890"  # contrast about 3.6 on white and 5.3 on a dark page: readable on both
-COLOURS = {"durable": "#0072B2", "dbos": "#E69F00", "restate": "#009E73"}
-MARKERS = {"durable": "o", "dbos": "s", "restate": "^"}
-LABELS = {"durable": "durable", "dbos": "DBOS (SQLite)", "restate": "Restate"}
+COLOURS = {"durable": "#0072B2", "dbos": "#E69F00", "dbos_postgres": "#CC79A7", "restate": "#009E73"}
+MARKERS = {"durable": "o", "dbos": "s", "dbos_postgres": "D", "restate": "^"}
+LABELS = {
+    "durable": "durable",
+    "dbos": "DBOS (SQLite)",
+    "dbos_postgres": "DBOS (PostgreSQL)",
+    "restate": "Restate",
+}
 STYLE: dict[Any, Any] = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",

@@ -18,7 +18,6 @@ from types import ModuleType
 from typing import Literal, Protocol
 
 Kind = Literal["steps", "sleep", "wait"]
-PEERS = ("durable", "dbos", "restate")
 
 
 class Peer(Protocol):

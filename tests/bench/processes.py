@@ -46,7 +46,12 @@ def allow_many_files() -> None:
 
 
 def spawn(
-    command: Sequence[str], log: Path, env: Mapping[str, str] | None = None, *, leader: bool = False
+    command: Sequence[str],
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    leader: bool = False,
+    user: str | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a process, its output in ``log``. A leader has its own group, others join their parent's."""
     with log.open("ab") as out:
@@ -58,6 +63,7 @@ def spawn(
             env={**os.environ, **(env or {})},
             start_new_session=leader,
             preexec_fn=die_with_parent,
+            user=user,
         )
 
 

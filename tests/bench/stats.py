@@ -89,7 +89,7 @@ def table(runs: Sequence[Run]) -> str:
         for peer, metrics in peers.items():
             head = metrics.get(workload.headline)
             if head is None:
-                lines.append(f"      {peer:9} {_why_not(runs, name, peer)}")
+                lines.append(f"      {peer:14} {_why_not(runs, name, peer)}")
                 continue
             note = _others(metrics, workload.headline)
             if own and peer != "durable" and head["median"]:
@@ -102,7 +102,9 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def _line(peer: str, median: str, low: str, high: str, unit: str, runs: str, disk: str, note: str) -> str:
-    return f"      {peer:9} {median:>10} {low:>10} {high:>10}  {unit:8} {runs:>4} {disk:>11}  {note}".rstrip()
+    return (
+        f"      {peer:14} {median:>10} {low:>10} {high:>10}  {unit:8} {runs:>4} {disk:>11}  {note}".rstrip()
+    )
 
 
 def _others(metrics: Mapping[str, Mapping[str, float]], headline: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+PEERS = ("durable", "dbos", "dbos_postgres", "restate")
 ALL = ("durable", "dbos", "restate")
 OWN = ("durable",)
 
@@ -68,12 +69,12 @@ WORKLOADS: dict[str, Workload] = {
         Workload(
             "W1", "One workflow, 1,000 steps in sequence",
             "Each step waits for the last one's record: a durable step's cost, shared with none.",
-            Size(1, 1_000), "sequence", "steps_per_s", "steps/s", True,
+            Size(1, 1_000), "sequence", "steps_per_s", "steps/s", True, peers=PEERS,
         ),
         Workload(
             "W2", "200 workflows of 10 steps, all at once",
             "What group commit is for: many workflows that are ready share one fsync.",
-            Size(200, 10), "fan", "steps_per_s", "steps/s", True,
+            Size(200, 10), "fan", "steps_per_s", "steps/s", True, peers=PEERS,
         ),
         Workload(
             "W2L", "5,000 workflows of 10 steps, all at once",
@@ -83,12 +84,12 @@ WORKLOADS: dict[str, Workload] = {
         Workload(
             "W3", "Submit to result, one step",
             "One caller, one workflow at a time, nothing else running: latency, not throughput.",
-            Size(200, 1), "latency", "p50_ms", "ms", False,
+            Size(200, 1), "latency", "p50_ms", "ms", False, peers=PEERS,
         ),
         Workload(
             "W4", "1,000 durable sleeps of one second",
             "All submitted at once. One second is the floor.",
-            Size(1_000, 1), "sleepers", "total_s", "s", False,
+            Size(1_000, 1), "sleepers", "total_s", "s", False, peers=PEERS,
         ),
         Workload(
             "W5", "10,000 workflows that wait for a message",

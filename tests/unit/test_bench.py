@@ -13,7 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import drive, peer, probe, run, stats
 from bench.__main__ import main
-from bench.workloads import CURVES, WORKLOADS, Size, Workload
+from bench.workloads import CURVES, PEERS, WORKLOADS, Size, Workload
+
+THREE = ("durable", "dbos", "restate")
 
 
 def record(workload: str = "W1", name: str = "durable", number: int = 0, **metrics: float) -> dict[str, Any]:
@@ -53,14 +55,14 @@ def test_a_spread_names_the_median_and_both_ends() -> None:
 
 
 def test_six_turns_of_three_peers_are_all_their_orders() -> None:
-    orders = {tuple(stats.turn(peer.PEERS, number)) for number in range(6)}
+    orders = {tuple(stats.turn(THREE, number)) for number in range(6)}
     assert len(orders) == 6
-    assert all(sorted(order) == sorted(peer.PEERS) for order in orders)
+    assert all(sorted(order) == sorted(THREE) for order in orders)
     assert stats.turn([], 3) == []
 
 
 def test_a_plan_is_interleaved_round_by_round_and_turns_with_each_workload() -> None:
-    order = stats.plan([WORKLOADS["W1"], WORKLOADS["W2"]], peer.PEERS, rounds=2)
+    order = stats.plan([WORKLOADS["W1"], WORKLOADS["W2"]], THREE, rounds=2)
     assert [(number, workload.name, name) for number, workload, name in order] == [
         (0, "W1", "durable"), (0, "W1", "dbos"), (0, "W1", "restate"),
         (0, "W2", "durable"), (0, "W2", "restate"), (0, "W2", "dbos"),
@@ -71,7 +73,7 @@ def test_a_plan_is_interleaved_round_by_round_and_turns_with_each_workload() -> 
 
 
 def test_a_workload_of_durable_alone_is_not_planned_for_others() -> None:
-    assert {name for _, _, name in stats.plan([WORKLOADS["W7"]], peer.PEERS, rounds=2)} == {"durable"}
+    assert {name for _, _, name in stats.plan([WORKLOADS["W7"]], PEERS, rounds=2)} == {"durable"}
 
 
 def test_a_summary_leaves_out_runs_that_failed() -> None:
@@ -133,11 +135,11 @@ def test_every_workload_and_curve_has_its_driver_its_metric_and_a_bound() -> Non
     for workload in WORKLOADS.values():
         assert workload.driver in known
         assert workload.second_driver is None or workload.second_driver in known
-        assert set(workload.peers) <= set(peer.PEERS)
+        assert set(workload.peers) <= set(PEERS)
         assert 0 < workload.limit_s <= 300
     for curve in CURVES.values():
         assert curve.workload in WORKLOADS
-        assert set(curve.until) <= set(peer.PEERS)
+        assert set(curve.until) <= set(PEERS)
 
 
 def test_gaps_and_latencies_are_those_between_bodies() -> None:
