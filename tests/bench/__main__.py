@@ -19,6 +19,7 @@ from typing import Any
 
 from bench import peer as peers
 from bench.probe import MEMORY_FILESYSTEMS, filesystem, probe
+from bench.processes import adopt_orphans
 from bench.run import run_once
 from bench.stats import SCHEMA_VERSION, human, plan, table, turn
 from bench.workloads import CURVES, PEERS, WORKLOADS, Curve
@@ -28,6 +29,7 @@ STANDARD = ("W1", "W2", "W2L", "W3", "W4", "W5", "W6", "W7", "BUSY")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
+    adopt_orphans()
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
     kind = filesystem(folder)

@@ -91,7 +91,7 @@ class Adapter:
         return bodies.arrived()
 
     async def close(self) -> None:
-        self._dbos.destroy()
+        """Nothing: it ends with this process, whose end nobody times. Its own `destroy` waits for what is running."""
 
 
 def _define(DBOS: Any) -> dict[Kind, Any]:  # noqa: N803 (its own spelling)

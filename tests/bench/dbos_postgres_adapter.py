@@ -94,6 +94,5 @@ class Adapter(dbos_adapter.Adapter):
                 await asyncio.sleep(0.05)
 
     async def close(self) -> None:
-        await super().close()
         self._postgres.send_signal(signal.SIGQUIT)  # at once, without a last checkpoint: it is thrown away
         self._postgres.wait(timeout=10)

@@ -162,10 +162,7 @@ async def _main(driver: str, name: str, folder: Path, size: Size) -> None:
     try:
         metrics = await drivers()[driver](peer, folder, size)
     finally:
-        if (
-            driver not in ("waiting",) or name == "durable"
-        ):  # the others end with their process: nothing of theirs is read again
-            await asyncio.wait_for(peer.close(), timeout=60)
+        await asyncio.wait_for(peer.close(), timeout=60)
     (folder / f"{driver}.json").write_text(json.dumps(metrics))
 
 

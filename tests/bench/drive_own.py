@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from bench.stats import quantile
 from bench.workloads import Size
 
 LAG_TICK_S = 0.002
+RECORDED = "recorded.txt"  # a line a step recorded as done, as in the file of bodies
 
 
 async def long_journal(peer: Any, folder: Path, size: Size) -> Metrics:
@@ -52,6 +54,32 @@ async def replayed(peer: Any, folder: Path, size: Size) -> Metrics:
         "total_s": took,
         "bodies_again": again,
     }
+
+
+async def recorded(peer: Any, folder: Path, size: Size) -> Metrics:
+    """W6, between the lives: which steps' completions the killed process left in its store.
+
+    Read from a copy: opening the store itself would already do a part of the recovery that is to be timed.
+    A SIGKILL leaves what was written, synced or not, so that this is never less than what was durable.
+    """
+    from durable.journal.entries import Completion
+    from durable.storage.node import NodeStorage
+    from durable.storage.rocksdb import RocksDBStore
+
+    copy = folder / "copy"
+    shutil.copytree(folder / "durable", copy)
+    store = RocksDBStore.open(str(copy))
+    storage = NodeStorage(store)
+    lines = []
+    for workflow_id in (f"killed-{n}" for n in range(size.workflows)):
+        status = storage.status(workflow_id)
+        if status is not None:
+            for row in storage.rows(workflow_id, status.incarnation, status.run):
+                if isinstance(row, Completion):
+                    lines.append(f"{workflow_id} {row.sequence_number}")
+    store.close()
+    (folder / RECORDED).write_text("\n".join(lines))
+    return {}
 
 
 async def opened(peer: Peer, folder: Path, size: Size) -> Metrics:
@@ -104,4 +132,4 @@ async def _stop(task: asyncio.Task[None]) -> None:
         await task
 
 
-DRIVERS: tuple[Driver, ...] = (long_journal, replayed, opened, beside_busy_loop)
+DRIVERS: tuple[Driver, ...] = (long_journal, replayed, recorded, opened, beside_busy_loop)

@@ -12,6 +12,7 @@ from bench import bodies
 from bench.peer import Kind
 
 OVERLOADED_PAUSE_S = 0.01
+WITNESS = "recorded"  # the driver that reads, after a kill, what was recorded (`bench.drive_own`)
 
 
 def absent() -> str | None:

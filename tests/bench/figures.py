@@ -2,7 +2,7 @@
 
 One SVG a workload (bars on a log scale: the bar is the median, the line over it the spread, every round a
 dot) and one a curve. They are read on a light and on a dark page: the background is transparent, text and
-axes a grey that stands out from both, and the peers' colours are from Okabe and Ito's palette, which
+axes a grey that stands out from both, and the peers' colours are close to Okabe and Ito's palette, which
 colour-blind readers tell apart; on curves each peer has a marker of its own as well.
 
 A result file with faults is refused (`bench.stats.faults`): a figure of a half-written file would look like
@@ -12,6 +12,7 @@ any other.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from bench.stats import faults, human, summarise
 from bench.workloads import CURVES, WORKLOADS, Curve, Workload
 
 GREY = "#808890"  # contrast about 3.6 on white and 5.3 on a dark page: readable on both
-COLOURS = {"durable": "#0072B2", "dbos": "#E69F00", "dbos_postgres": "#CC79A7", "restate": "#009E73"}
+COLOURS = {"durable": "#2F86C6", "dbos": "#D98A00", "dbos_postgres": "#CC79A7", "restate": "#009E73"}
 MARKERS = {"durable": "o", "dbos": "s", "dbos_postgres": "D", "restate": "^"}
 LABELS = {
     "durable": "durable",
@@ -93,7 +94,10 @@ def _bars(workload: Workload, runs: Sequence[dict[str, Any]], peers: dict[str, A
     lowest = min(peers[peer][workload.headline]["low"] for peer in shown)
     highest = max(peers[peer][workload.headline]["high"] for peer in shown)
     axes.set_xscale("log")
-    axes.set_xlim(lowest / 4, highest * 6)  # room for the labels; a log bar has no zero to start from
+    floor = 10 ** math.floor(
+        math.log10(lowest) - 0.3
+    )  # a log bar has no zero to start from: a round number then
+    axes.set_xlim(floor, highest * 6)  # room for the labels
     axes.set_yticks(range(len(shown)), [LABELS[peer] for peer in shown])
     axes.invert_yaxis()
     axes.set_xlabel(

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 _libc = (
     ctypes.CDLL(None) if sys.platform == "linux" else None
 )  # loaded here: nothing may be loaded between fork and exec
@@ -67,18 +68,29 @@ def spawn(
         )
 
 
+def adopt_orphans() -> None:
+    """Descendants whose parent dies become children of this process, which can then wait for them.
+
+    Without it they are left to process 1, which may be in no hurry, and a zombie looks alive to a signal.
+    """
+    if _libc is not None:
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
 def kill_group(leader: subprocess.Popen[bytes], patience_s: float = 10.0) -> None:
-    """Kill the leader's group and wait until it is gone, members that were never our children included."""
+    """Kill the leader's group and wait until it is gone, also those that were never our own children."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader.pid, signal.SIGKILL)
     leader.wait(timeout=patience_s)
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-leader.pid, os.WNOHANG)  # whom we adopted
         try:
             os.killpg(leader.pid, 0)
         except (ProcessLookupError, PermissionError):
             return
-        time.sleep(0.01)
+        time.sleep(0.005)
     raise RuntimeError(f"process group {leader.pid} did not end within {patience_s} s of SIGKILL")
 
 

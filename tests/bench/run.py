@@ -16,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from bench.bodies import BODIES_FILE, KILL_AT
 from bench.drive import STARTED_AT
+from bench.drive_own import RECORDED
+from bench.peer import adapter
 from bench.probe import probe
 from bench.processes import kill_group, spawn
 from bench.workloads import Workload
@@ -60,13 +61,20 @@ def _phases(workload: Workload, peer: str, folder: Path) -> dict[str, float]:
     deadline = time.monotonic() + workload.limit_s
     if workload.second_driver is None:
         return _phase(workload, workload.driver, peer, folder, deadline)
+    if not workload.size.kill_at:
+        first = _phase(workload, workload.driver, peer, folder, deadline)
+        return {**first, **_phase(workload, workload.second_driver, peer, folder, deadline)}
     bodies = folder / "bodies.txt"
-    killed = workload.size.kill_at > 0
-    env = {BODIES_FILE: str(bodies.resolve()), KILL_AT: str(workload.size.kill_at)} if killed else {}
-    first = _phase(workload, workload.driver, peer, folder, deadline, env)
-    env[KILL_AT] = "0"
-    second = _phase(workload, workload.second_driver, peer, folder, deadline, env)
-    return {**first, **second, **(_counted(bodies, workload) if killed else {})}
+    env = {BODIES_FILE: str(bodies.resolve()), KILL_AT: str(workload.size.kill_at)}
+    _phase(workload, workload.driver, peer, folder, deadline, env)
+    witness: str | None = getattr(adapter(peer), "WITNESS", None)
+    if witness:
+        _phase(workload, witness, peer, folder, deadline)
+    before = bodies.read_text().splitlines()
+    metrics = _phase(workload, workload.second_driver, peer, folder, deadline, {**env, KILL_AT: "0"})
+    after = bodies.read_text().splitlines()[len(before) :]
+    recorded = (folder / RECORDED).read_text().splitlines() if witness else None
+    return {**metrics, **counted(before, after, recorded, workload.size.workflows * workload.size.steps)}
 
 
 def _phase(
@@ -111,10 +119,18 @@ def _tail(log: Path) -> str:
     return " | ".join(lines[-LOG_LINES_KEPT:]) or "its log is empty"
 
 
-def _counted(bodies: Path, workload: Workload) -> dict[str, float]:
-    """Bodies that ran twice, and steps whose body never ran: the second must be none."""
-    runs = Counter(bodies.read_text().splitlines())
-    return {
-        "bodies_twice": sum(count - 1 for count in runs.values()),
-        "bodies_missing": workload.size.workflows * workload.size.steps - len(runs),
+def counted(before: list[str], after: list[str], recorded: list[str] | None, steps: int) -> dict[str, float]:
+    """What a kill cost, from the bodies that ran before and after it (a line each) and what the store held.
+
+    ``bodies_twice`` may be some: a body whose completion was not recorded must run again. ``bodies_missing``
+    and ``recorded_ran_again`` must be none.
+    """
+    ran = [*before, *after]
+    result: dict[str, float] = {
+        "bodies_twice": len(ran) - len(set(ran)),
+        "bodies_missing": steps - len(set(ran)),
     }
+    if recorded is not None:
+        result["recorded_at_kill"] = len(recorded)
+        result["recorded_ran_again"] = len(set(recorded) & set(after))
+    return result

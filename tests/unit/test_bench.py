@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import drive, peer, probe, run, stats
+from bench import drive, peer, probe, processes, run, stats
 from bench.__main__ import main
 from bench.workloads import CURVES, PEERS, WORKLOADS, Size, Workload
 
@@ -165,6 +166,31 @@ def test_a_run_that_fails_or_hangs_is_a_record_with_its_reason(tmp_path: Path) -
     hanging = Workload("W1", "", "", Size(1, 1), "until_killed", "steps_per_s", "steps/s", True, limit_s=0.05)
     assert "not done within 0.05 s" in run.run_once(hanging, "durable", 0, tmp_path)["error"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_cost_is_counted_from_the_bodies_and_the_store() -> None:
+    before, after = ["a 0", "a 1", "b 0"], ["a 1", "b 0", "b 1"]
+    assert run.counted(before, after, None, steps=5) == {"bodies_twice": 2, "bodies_missing": 1}
+    assert run.counted(before, after, ["a 0", "b 0"], steps=4) == {
+        "bodies_twice": 2,
+        "bodies_missing": 0,
+        "recorded_at_kill": 2,
+        "recorded_ran_again": 1,
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux only")
+def test_a_killed_group_is_gone_with_the_children_of_its_leader(tmp_path: Path) -> None:
+    processes.adopt_orphans()
+    script = "import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
+    log = tmp_path / "log"
+    leader = processes.spawn([sys.executable, "-c", script], log, leader=True)
+    while not log.read_text().endswith("\n"):
+        time.sleep(0.01)
+    grandchild = int(log.read_text().split()[0])
+    processes.kill_group(leader)
+    assert leader.returncode == -9
+    assert not Path(f"/proc/{grandchild}").exists()
 
 
 def test_an_absent_peer_is_left_out_with_its_reason(
