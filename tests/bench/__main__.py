@@ -126,21 +126,22 @@ def _rounds(document: dict[str, Any], options: argparse.Namespace, present: Sequ
 
 
 def _points(document: dict[str, Any], options: argparse.Namespace, present: Sequence[str]) -> None:
-    """Each point once, smallest first. A peer that failed at one size is spared the larger ones."""
+    """Smallest first. A peer that failed at one size is spared the larger ones."""
     for curve in (CURVES[name] for name in options.curves):
         lost: set[str] = set()
         for place, size in enumerate(curve.sizes):
-            for name in turn(list(present), place):
-                extent = getattr(size, curve.x)
-                if name in lost or extent > min(curve.until.get(name, 0), options.largest):
-                    continue
-                record = run_once(WORKLOADS[curve.workload].sized(size), name, 0, options.folder)
-                record["curve"] = curve.name
-                document["points"].append(record)
-                if record.get("error"):
-                    lost.add(name)
-                _report(f"{curve.name} at {extent:,}", curve.metric, _unit(curve), record)
-                _save(document, options.out)
+            extent = getattr(size, curve.x)
+            for number in range(options.repeat):
+                for name in turn(list(present), number + place):
+                    if name in lost or extent > min(curve.until.get(name, 0), options.largest):
+                        continue
+                    record = run_once(WORKLOADS[curve.workload].sized(size), name, number, options.folder)
+                    record["curve"] = curve.name
+                    document["points"].append(record)
+                    if record.get("error"):
+                        lost.add(name)
+                    _report(f"{curve.name} at {extent:,}", curve.metric, _unit(curve), record)
+                    _save(document, options.out)
 
 
 def _unit(curve: Curve) -> str:

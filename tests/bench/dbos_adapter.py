@@ -18,7 +18,7 @@ from typing import Any
 from bench import bodies
 from bench.peer import Kind
 
-FINISHED_POLL_S = 0.05
+FINISHED_POLL_S = 0.2  # each poll takes a read lock that its writers wait for; of some 25 s this is noise
 FOREVER_S = 3_600.0
 
 
@@ -91,7 +91,7 @@ class Adapter:
         return bodies.arrived()
 
     async def close(self) -> None:
-        """Nothing: it ends with this process, whose end nobody times. Its own `destroy` waits for what is running."""
+        """Nothing: it ends with this process. Its own `destroy` waits for what is running."""
 
 
 def _define(DBOS: Any) -> dict[Kind, Any]:  # noqa: N803 (its own spelling)

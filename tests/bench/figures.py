@@ -1,9 +1,10 @@
 """The book's figures, drawn from a result file: ``python -m bench.figures bench.json FOLDER``.
 
 One SVG a workload (bars on a log scale: the bar is the median, the line over it the spread, every round a
-dot) and one a curve. They are read on a light and on a dark page: the background is transparent, text and
-axes a grey that stands out from both, and the peers' colours are close to Okabe and Ito's palette, which
-colour-blind readers tell apart; on curves each peer has a marker of its own as well.
+dot) and one a curve (medians, with the spread as a band). They are read on a light and on a dark page: the
+background is transparent, text and axes a grey that stands out from both, and the peers' colours are close to
+Okabe and Ito's palette, which colour-blind readers tell apart; on curves each peer has a marker of its own as
+well.
 
 A result file with faults is refused (`bench.stats.faults`): a figure of a half-written file would look like
 any other.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,11 +117,16 @@ def _curve(curve: Curve, points: Sequence[dict[str, Any]], path: Path) -> Path:
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axes = figure.subplots()
     for peer, colour in COLOURS.items():
-        own = sorted(
-            (point[curve.x], point["metrics"][curve.metric]) for point in points if point["peer"] == peer
-        )
+        own: dict[int, list[float]] = {}
+        for point in points:
+            if point["peer"] == peer:
+                own.setdefault(point[curve.x], []).append(point["metrics"][curve.metric])
         if own:
-            xs, ys = zip(*own, strict=True)
+            xs = sorted(own)
+            ys = [statistics.median(own[x]) for x in xs]
+            axes.fill_between(
+                xs, [min(own[x]) for x in xs], [max(own[x]) for x in xs], color=colour, alpha=0.2
+            )
             axes.plot(xs, ys, color=colour, marker=MARKERS[peer], markersize=6, linewidth=2)
             axes.annotate(
                 LABELS[peer],

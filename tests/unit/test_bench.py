@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import drive, peer, probe, processes, run, stats
 from bench.__main__ import main
+from bench.loopback import LoopbackClient
 from bench.workloads import CURVES, PEERS, WORKLOADS, Size, Workload
 
 THREE = ("durable", "dbos", "restate")
@@ -215,6 +217,32 @@ def test_an_absent_peer_is_left_out_with_its_reason(
     result = json.loads(out.read_text())
     assert stats.faults(result) == []
     assert result["peers"] == {"dbos": {"absent": "the package `dbos` is not installed"}}
+
+
+def test_the_client_reads_both_kinds_of_answer_and_keeps_its_connection() -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        plain = b"content-length: 2\r\n\r\n42"
+        chunked = b"transfer-encoding: chunked\r\n\r\n1\r\n4\r\n1\r\n2\r\n0\r\n\r\n"
+        for answer in (plain, chunked):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n" + answer)
+        await reader.read()
+        writer.close()
+
+    async def ask() -> list[tuple[int, bytes]]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        client = LoopbackClient(server.sockets[0].getsockname()[1])
+        answers = [await client.request("GET", "/"), await client.request("GET", "/")]
+        client.close()
+        server.close()
+        return answers
+
+    assert asyncio.run(ask()) == [(200, b"42"), (200, b"42")]
+    assert connections == 1
 
 
 def test_figures_are_drawn_from_a_result_and_refuse_a_broken_one(tmp_path: Path) -> None:
