@@ -1,1 +1,102 @@
-"""Durable execution for Python, embedded: workflows that survive, without a server."""
+"""Durable execution for Python, embedded: workflows that survive, without a server.
+
+A workflow is an ordinary ``async def``. Every operation that it makes goes into a journal before it runs; after a crash the
+journal is replayed, and the workflow goes on where it was. There is no server: a node is this library in your process, and
+its journal a folder.
+
+The source is meant to be read. In this order:
+
+1. `durable.journal`: what is recorded, and what is decided from it (pure).
+2. `durable.workflows`: what an author writes, and the machine that runs it (pure).
+3. `durable.runtime`: one node: run, park, resume, recover.
+4. `durable.storage`: what a node keeps, and three engines to keep it in.
+"""
+
+from durable.errors import (
+    ClusterError,
+    DurableError,
+    EncodingError,
+    FunctionFailed,
+    FunctionTimeout,
+    JournalCorrupted,
+    MailRefused,
+    NonDeterminismError,
+    NotAllowedHere,
+    NotRegistered,
+    OutcomeUnknown,
+    Overloaded,
+    ProtocolError,
+    ReplayError,
+    SagaRollbackFailed,
+    StoreClosed,
+    StoreCorrupted,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreReadOnly,
+    ValueTooLarge,
+    WorkflowAlreadyExists,
+    WorkflowCancelled,
+    WorkflowError,
+    WorkflowFailed,
+    WorkflowNotFound,
+)
+from durable.journal.entries import EntryType, JournalEntry, Status, WorkflowMetadata
+from durable.journal.retry import RetryPolicy
+from durable.runtime.config import NodeConfig
+from durable.runtime.handle import WorkflowHandle
+from durable.runtime.opening import open
+from durable.runtime.runtime import NodeRuntime
+from durable.storage.node import NodeStorage
+from durable.workflows.context import Context, Winner
+from durable.workflows.definition import Call, Function, Workflow, current_call, function, workflow
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Call",
+    "ClusterError",
+    "Context",
+    "DurableError",
+    "EncodingError",
+    "EntryType",
+    "Function",
+    "FunctionFailed",
+    "FunctionTimeout",
+    "JournalCorrupted",
+    "JournalEntry",
+    "MailRefused",
+    "NodeConfig",
+    "NodeRuntime",
+    "NodeStorage",
+    "NonDeterminismError",
+    "NotAllowedHere",
+    "NotRegistered",
+    "OutcomeUnknown",
+    "Overloaded",
+    "ProtocolError",
+    "ReplayError",
+    "RetryPolicy",
+    "SagaRollbackFailed",
+    "Status",
+    "StoreClosed",
+    "StoreCorrupted",
+    "StoreError",
+    "StoreFull",
+    "StoreLocked",
+    "StoreReadOnly",
+    "ValueTooLarge",
+    "Winner",
+    "Workflow",
+    "WorkflowAlreadyExists",
+    "WorkflowCancelled",
+    "WorkflowError",
+    "WorkflowFailed",
+    "WorkflowHandle",
+    "WorkflowMetadata",
+    "WorkflowNotFound",
+    "current_call",
+    "function",
+    "open",
+    "workflow",
+]

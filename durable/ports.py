@@ -11,7 +11,8 @@ Read next: `durable.journal`, the idea that everything else serves.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator, Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeAlias
 
 Write: TypeAlias = tuple[bytes, bytes | None]
@@ -80,7 +81,8 @@ class Log(Protocol):
 
     ``await log.append(partition, batch)`` returns when the batch is durable: on one node, after an fsync (`LocalLog`); in a
     cluster, on stable storage at a majority (``ReplicatedLog``). Appends to one partition become durable in the order in
-    which they were made. A failure means that this batch and every later one of the partition was not acknowledged.
+    which they were made. A failure means that this batch and every later one of the partition was not acknowledged. The
+    answer is a future, and batches that become durable together may share one: then one callback serves them all.
     """
 
-    def append(self, partition: int, batch: Batch) -> Awaitable[None]: ...
+    def append(self, partition: int, batch: Batch) -> asyncio.Future[None]: ...

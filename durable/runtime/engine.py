@@ -1,0 +1,490 @@
+"""The shell around executions: what happened goes in, batches and effects come out.
+
+`Engine` owns the executions that are in memory and implements `Node`, what an execution asks for. Its parts decide nothing
+twice: `Scheduler` says which execution runs, `Batches` keeps the order of writing and acting, `FunctionRunner` runs bodies,
+`PostOffice` carries envelopes, `TimerQueue` knows what is due. `NodeRuntime` is the same with a public face.
+
+Whatever is not in memory is durable; so an execution that is not in ``live`` is read from the store, and one that is, never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections import deque
+from typing import Any
+
+from durable.errors import DurableError, NotRegistered, ReplayError, StoreClosed
+from durable.journal import failures, keys
+from durable.journal.entries import (
+    CANCEL,
+    Address,
+    Attempt,
+    EntryType,
+    Envelope,
+    Failure,
+    Start,
+    Status,
+    StatusRow,
+)
+from durable.journal.timers import TimerQueue
+from durable.ports import Clock, Entropy, Log
+from durable.runtime.batches import Batches, PartitionBatch
+from durable.runtime.config import NodeConfig
+from durable.runtime.execution import Answer, Event, Execution, child_base
+from durable.runtime.functions import DURABLE_BACKOFF_MS, FunctionRunner, RunningCall
+from durable.runtime.post import PostOffice
+from durable.runtime.scheduler import Scheduler
+from durable.storage.node import NodeStorage, clock_write
+from durable.workflows.definition import REGISTRY, Workflow
+from durable.workflows.machine import Outcome
+
+log = logging.getLogger("durable")
+CLOCK_ROW_MS = 1_000
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+class Engine:
+    """Everything of a node but its public face."""
+
+    def __init__(self, storage: NodeStorage, config: NodeConfig, durable_log: Log, clock: Clock, entropy: Entropy) -> None:
+        self.storage = storage
+        self.config = config
+        self.clock = clock
+        self.entropy = entropy
+        self.loop = asyncio.get_running_loop()
+        self.live: dict[str, Execution] = {}
+        self.stuck: dict[str, dict[str, None]] = {}
+        self.waiters: dict[str, list[asyncio.Future[StatusRow]]] = {}
+        self.failure: BaseException | None = None
+        self.closed = False
+        self.log = durable_log
+        self.batches = Batches(durable_log, self.fail)
+        self.scheduler = Scheduler(config, self.drive, self.batches.flush, self.park)
+        self.runner = FunctionRunner(
+            clock.now_ms, config.max_threads, config.value_bytes_max, self._call_answered, self._call_failed, self._beat
+        )
+        self.post = PostOffice(self)
+        self.timers = TimerQueue()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._clock_row_ms = 0
+        REGISTRY.listen(self)
+
+    # --- in and out of memory
+
+    def find(self, workflow_id: str) -> Execution | None:
+        """The execution, from memory or the store; None when there is none, or it has finished."""
+        execution = self.live.get(workflow_id)
+        if execution is not None:
+            return None if execution.status.finished else execution
+        status = self.storage.status(workflow_id)
+        if status is None or status.status.finished:
+            return None
+        return self._bring_in(workflow_id, status)
+
+    def _bring_in(self, workflow_id: str, status: StatusRow) -> Execution:
+        execution = self.live[workflow_id] = Execution(workflow_id, status, self)
+        return execution
+
+    def batch(self, execution: Execution) -> PartitionBatch:
+        batch = self.batches.of(execution.partition)
+        now_ms = self.clock.now_ms()
+        if now_ms - self._clock_row_ms >= CLOCK_ROW_MS:
+            self._clock_row_ms = now_ms
+            batch.writes.append(clock_write(now_ms))
+        return batch
+
+    def park(self, execution: Execution) -> None:
+        """Drop a waiting execution from memory. Its rows are written; when they are durable, it is gone."""
+        execution.drop()
+        execution.parking = True
+        batch = self.batch(execution)
+        execution.status_write(batch, self.clock.now_ms())
+        execution.set_active(batch, False)
+        batch.effects.append((self._parked, execution))
+
+    def _parked(self, execution: Execution) -> None:
+        execution.parking = False
+        if execution.inbox or execution.due or self._has_work(execution):
+            self.scheduler.wake(execution)
+        elif not execution.calls and self.live.get(execution.workflow_id) is execution:
+            del self.live[execution.workflow_id]
+
+    def _has_work(self, execution: Execution) -> bool:
+        """Mail came while it was being parked: only its code can tell whether that is what it waits for."""
+        return bool(execution.mailbox and execution.mailbox.unread and execution.woken)
+
+    # --- one step
+
+    def answer(self, execution: Execution, answer: Answer) -> None:
+        """Something happened for an execution: it will be told in its turn."""
+        execution.inbox.append(answer)
+        self.scheduler.wake(execution)
+
+    def drive(self, execution: Execution) -> None:
+        """Run an execution until everything in it waits; called by the scheduler, in a turn of its own."""
+        if self.failure is not None or execution.status.finished or execution.status is Status.DIVERGED:
+            self.scheduler.release(execution)
+            return
+        batch = self.batch(execution)
+        if execution.paused:
+            self._drive_paused(execution, batch)
+            return
+        try:
+            ready = execution.machine is not None or self._load(execution, batch)
+        except ReplayError as error:
+            self._diverge(execution, error)
+            return
+        if ready:
+            self._run(execution, batch)
+
+    def _run(self, execution: Execution, batch: PartitionBatch) -> None:
+        now_ms = self.clock.now_ms()
+        inbox = execution.inbox
+        execution.woken = False
+        if execution.status is not Status.RUNNING:
+            execution.move(Event.STEP)
+        while True:
+            machine = execution.machine
+            assert machine is not None
+            outcome = machine.outcome
+            if machine.divergence is not None:
+                self._diverge(execution, machine.divergence)
+                return
+            if outcome is not None:
+                if outcome.next_input_json is None:
+                    self._finish(execution, outcome, batch, now_ms)
+                    return
+                self._next_run(execution, outcome.next_input_json, batch, now_ms)
+            elif inbox:
+                execution.step(inbox.popleft(), batch, now_ms)
+            elif execution.due:
+                self._timer_due(execution, execution.due.pop(0), batch, now_ms)
+            elif (mail := execution.next_mail(batch)) is not None:
+                execution.step(mail, batch, now_ms)
+            else:
+                break
+        self.settle(execution)
+
+    def settle(self, execution: Execution) -> None:
+        """After a step: does it run on, in a function, or does it wait?"""
+        if execution.busy or execution.inbox or execution.machine is None or execution.status.finished:
+            return
+        if execution.status is not Status.WAITING:
+            execution.move(Event.WAIT)
+        self.scheduler.release(execution)
+        if not execution.calls:
+            self.scheduler.waits(execution)
+
+    def _load(self, execution: Execution, batch: PartitionBatch) -> bool:
+        """Bring the machine of an execution up. False when its workflow is not registered here."""
+        try:
+            workflow = REGISTRY.workflow(execution.workflow_name)
+        except NotRegistered:
+            self._wait_for_code(execution)
+            return False
+        now_ms = self.clock.now_ms()
+        if execution.rows == 1 and execution.start is not None:
+            execution.begin(workflow, batch, now_ms, self.config.value_bytes_max)
+        else:
+            execution.load(workflow, self.storage, batch, now_ms, self.config.value_bytes_max)
+        execution.move(Event.STEP)
+        execution.status_write(batch, now_ms)
+        return True
+
+    def _next_run(self, execution: Execution, input_json: bytes, batch: PartitionBatch, now_ms: int) -> None:
+        self._drop_calls(execution)
+        execution.continue_as_new(input_json, batch, now_ms)
+        execution.begin(self._workflow(execution), batch, now_ms, self.config.value_bytes_max)
+
+    def _workflow(self, execution: Execution) -> Workflow[Any, Any]:
+        return REGISTRY.workflow(execution.workflow_name)
+
+    def _drive_paused(self, execution: Execution, batch: PartitionBatch) -> None:
+        """Paused: what functions return is recorded, and applied when the execution is resumed. All else waits."""
+        kept: deque[Answer] = deque()
+        for answer in execution.inbox:
+            if answer.recorded is None and answer.sequence_number != CANCEL:
+                execution.record_only(answer, batch, self.clock.now_ms())
+            else:
+                kept.append(answer)
+        execution.inbox = kept
+        self.scheduler.release(execution)
+
+    # --- ends
+
+    def _finish(self, execution: Execution, outcome: Outcome, batch: PartitionBatch, now_ms: int) -> None:
+        self._drop_calls(execution)
+        for answer in execution.inbox:  # nobody is left to be told: whoever sent it may forget it
+            if answer.recorded is not None:
+                batch.effects.append((answer.recorded,))
+        execution.inbox.clear()
+        execution.finish(outcome, batch, now_ms)
+        execution.drop()
+        self.scheduler.release(execution)
+        self.scheduler.forget(execution)
+
+    def _drop_calls(self, execution: Execution) -> None:
+        for running in list(execution.calls.values()):
+            self.runner.drop(running)
+        execution.busy = 0
+
+    def ended(self, execution: Execution, row: StatusRow) -> None:
+        """The end of an execution is durable: tell whoever waits."""
+        if self.live.get(execution.workflow_id) is execution:
+            del self.live[execution.workflow_id]
+        self._tell(execution.workflow_id, row)
+
+    def _tell(self, workflow_id: str, row: StatusRow) -> None:
+        for waiter in self.waiters.pop(workflow_id, ()):
+            if not waiter.done():
+                waiter.set_result(row)
+
+    def create(self, start: Start, workflow_id: str) -> Execution:
+        """Accept a new execution: its rows are in the open batch, and it runs as soon as it has a slot."""
+        now_ms = start.timestamp
+        status = StatusRow(
+            workflow=start.workflow,
+            status=Status.PENDING,
+            incarnation=start.incarnation,
+            run=start.run,
+            created_at=now_ms,
+            updated_at=now_ms,
+            owner=self.config.node_id,
+        )
+        execution = self.live[workflow_id] = Execution(workflow_id, status, self, start)
+        batch = self.batch(execution)
+        execution.append(start, batch)
+        execution.status_write(batch, now_ms)
+        execution.set_active(batch, True)
+        self.scheduler.wake(execution)
+        return execution
+
+    def new_start(
+        self, workflow: str, version: int, input_json: bytes, workflow_id: str, parent: Address | None = None
+    ) -> Start:
+        incarnation = self.entropy.random_bytes(8)
+        return Start(
+            workflow=workflow,
+            version=version,
+            input_json=input_json,
+            timestamp=self.clock.now_ms(),
+            python=PYTHON,
+            incarnation=incarnation,
+            seed=f"{workflow_id}/{incarnation.hex()}/0",
+            child_base=child_base(workflow_id, incarnation, 0),
+            parent=parent,
+        )
+
+    def end_without_code(self, execution: Execution) -> None:
+        """Cancel an execution whose code cannot run here: diverged, or not registered."""
+        row = self.storage.status(execution.workflow_id)
+        execution.status = Status.DIVERGED
+        if row is not None:
+            execution.start = self.storage.start(execution.workflow_id, row)
+        self._finish(execution, Outcome(Status.CANCELLED), self.batch(execution), self.clock.now_ms())
+
+    def _diverge(self, execution: Execution, error: ReplayError) -> None:
+        """The code does not match the journal: stop, lose nothing, and try again when the code changes."""
+        log.error("execution %s stops: %s", execution.workflow_id, error)
+        self._drop_calls(execution)
+        execution.drop()
+        execution.inbox.clear()
+        execution.due.clear()
+        execution.move(Event.DIVERGE)
+        execution.error = failures.record(error)
+        batch = self.batch(execution)
+        row = execution.status_write(batch, self.clock.now_ms())
+        execution.set_active(batch, True)
+        self.stuck.setdefault(execution.workflow_name, {})[execution.workflow_id] = None
+        self.scheduler.release(execution)
+        batch.effects.append((self._stopped, execution, row))
+
+    def _stopped(self, execution: Execution, row: StatusRow) -> None:
+        if self.live.get(execution.workflow_id) is execution and execution.machine is None and not execution.inbox:
+            del self.live[execution.workflow_id]
+        self._tell(execution.workflow_id, row)
+
+    def _wait_for_code(self, execution: Execution) -> None:
+        name = execution.workflow_name
+        log.warning(
+            "execution %s waits: its workflow %r is not registered in this process. Import the module that defines it; the "
+            "execution then goes on by itself.",
+            execution.workflow_id,
+            name,
+        )
+        execution.status = Status.WAITING
+        self.stuck.setdefault(name, {})[execution.workflow_id] = None
+        execution.status_write(self.batch(execution), self.clock.now_ms())
+        self.scheduler.release(execution)
+
+    def registered(self, item: Any) -> None:
+        """The registry has a new definition: start what waited for it."""
+        if isinstance(item, Workflow) and item.name in self.stuck and not self.closed:
+            self.loop.call_soon_threadsafe(self._try_again, item.name)
+
+    def _try_again(self, name: str) -> None:
+        for workflow_id in self.stuck.pop(name, {}):
+            execution = self.find(workflow_id)
+            if execution is not None and execution.machine is None and not execution.paused:
+                if execution.status in (Status.WAITING, Status.DIVERGED):
+                    execution.move(Event.NEW_CODE)
+                execution.error = None
+                self.batches.after(execution.partition, self.scheduler.wake, execution)
+
+    # --- functions
+
+    def run_call(self, execution: Execution, pending: Any) -> None:
+        """The command of a call is durable: run it, unless nobody waits any more."""
+        machine = execution.machine
+        number = pending.sequence_number
+        if machine is None or machine.pending.get(number) is not pending or number in execution.calls:
+            execution.busy = max(0, execution.busy - 1)
+            self.settle(execution)
+            return
+        beat = None
+        if execution.beats or number in execution.attempts or execution.loaded:
+            beat = self.storage.heartbeat(execution.workflow_id, execution.incarnation, execution.run, number)
+        self.runner.start(execution, pending, beat)
+
+    def drop_call(self, execution: Execution, sequence_number: int) -> None:
+        running = execution.calls.get(sequence_number)
+        if running is not None:
+            self.runner.drop(running)
+            execution.busy -= 1
+            self.settle(execution)
+
+    def _call_answered(self, running: RunningCall, output_json: bytes | None, error: Failure | None) -> None:
+        execution = running.execution
+        execution.busy -= 1
+        execution.inbox.append(Answer(running.operation.sequence_number, output_json, error))
+        self.scheduler.wake(execution)
+
+    def _call_failed(self, running: RunningCall, attempt: Attempt) -> None:
+        """An attempt failed and there will be another: recorded, and then waited for."""
+        if self.closed or self.failure is not None:
+            return
+        execution, operation = running.execution, running.operation
+        batch = self.batch(execution)
+        execution.record_attempt(attempt, batch)
+        wait_ms = attempt.next_at_ms - self.clock.now_ms()
+        if wait_ms >= DURABLE_BACKOFF_MS and execution.machine is not None:
+            execution.busy -= 1
+            execution.back_off(attempt.sequence_number, attempt.next_at_ms, batch)
+            batch.effects.append((self.settle, execution))
+        else:
+            batch.effects.append((self._retry_later, execution, operation, max(0, wait_ms) / 1000))
+
+    def _retry_later(self, execution: Execution, operation: Any, delay_s: float) -> None:
+        self.loop.call_later(delay_s, self.run_call, execution, operation)
+
+    def _beat(self, running: RunningCall, details_json: bytes) -> None:
+        execution = running.execution
+        if execution.calls.get(running.operation.sequence_number) is running and not self.closed:
+            execution.beats = True
+            execution.record_heartbeat(running.operation.sequence_number, details_json, self.batch(execution))
+
+    # --- envelopes
+
+    def deliver(self, key: bytes, envelope: Envelope) -> None:
+        self.post.deliver(key, envelope)
+
+    # --- timers
+
+    def arm_timer(self, execution: Execution, sequence_number: int, fire_at_ms: int) -> None:
+        if sequence_number in execution.timers:
+            timer = (fire_at_ms, execution.workflow_id, execution.run, sequence_number)
+            if self.timers.add(timer):
+                self.set_alarm()
+
+    def set_alarm(self) -> None:
+        """One timer of the event loop for all of the node's."""
+        if self.closed:
+            return
+        deadline_ms = self.timers.next_deadline_ms()
+        when = self.loop.time() + max(0, deadline_ms - self.clock.now_ms()) / 1000
+        if self._alarm is None or self._alarm.cancelled() or self._alarm.when() > when + 0.0005:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = self.loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self.closed or self.failure is not None:
+            return
+        now_ms = self.clock.now_ms()
+        if self.timers.needs_extension(now_ms):
+            self.extend_timers(now_ms)
+        for _, workflow_id, run, number in self.timers.due(now_ms):
+            execution = self.find(workflow_id)
+            if execution is not None and execution.run == run:
+                execution.due.append(number)
+                if not execution.paused:
+                    self.scheduler.wake(execution)
+        self.set_alarm()
+
+    def extend_timers(self, now_ms: int) -> None:
+        begin, end = self.timers.window_end_ms, now_ms + self.timers.window_ms
+        rows = (
+            timer for partition in range(keys.PARTITIONS) for timer in self.storage.timers(partition, begin, end)
+        )
+        self.timers.extend(now_ms, rows)
+
+    def _timer_due(self, execution: Execution, number: int, batch: PartitionBatch, now_ms: int) -> None:
+        machine = execution.machine
+        pending = machine.pending.get(number) if machine else None
+        if pending is None:
+            return
+        if pending.entry_type is EntryType.SLEEP:
+            execution.step(Answer(number, b"null"), batch, now_ms)
+        elif number in execution.timers and number not in execution.calls:
+            batch.writes.append((execution.timers.pop(number), None))
+            execution.busy += 1
+            batch.effects.append((self.run_call, execution, pending))
+
+    # --- the end of the node
+
+    def fail(self, error: BaseException) -> None:
+        """The log cannot make anything durable: stop. What was acknowledged is kept; nothing more is acknowledged."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        log.critical("the node stops: %s", error)
+        self._let_go(error)
+
+    def _let_go(self, error: BaseException) -> None:
+        self.scheduler.close()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for execution in list(self.live.values()):
+            self._drop_calls(execution)
+            execution.drop()
+        self.live.clear()
+        for waiters in self.waiters.values():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(error)
+                    waiter.exception()
+        self.waiters.clear()
+        self.batches.fail(error)
+
+    async def close(self) -> None:
+        """Stop driving, make durable what was written, and drop what is in memory."""
+        if self.closed:
+            return
+        self.closed = True
+        self.scheduler.close()
+        if self.failure is None:
+            await self.batches.drained()
+        self._let_go(StoreClosed("the runtime was closed; what was accepted goes on when the store is opened again"))
+        self.runner.close()
+
+    def check_open(self) -> None:
+        """Raises the error that stopped the node, or `StoreClosed`."""
+        if self.failure is not None:
+            if isinstance(self.failure, DurableError):
+                raise self.failure
+            raise StoreClosed(f"the runtime stopped: {self.failure!r}") from self.failure
+        if self.closed:
+            raise StoreClosed("the runtime is closed; open the store again, and its workflows go on")

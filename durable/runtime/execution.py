@@ -1,0 +1,483 @@
+"""One execution in memory: its machine, its rows, and what each operation writes and asks for.
+
+`Execution` stands between the pure machine and the store. It appends the rows that the machine's steps give rise to, and
+leaves to the `PartitionBatch` the effects that must wait for them. What it asks of the node around it is the protocol
+`Node`: run a function, deliver an envelope, arm a timer. It decides nothing about *when*; `durable.runtime.scheduler` does.
+
+Its status moves by `TRANSITIONS`, and by nothing else.
+
+Parking drops the machine and keeps nothing: whatever an execution knows can be built again from its rows. `load` does that:
+replay the commands, apply the recorded completions, then take up what was under way.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from durable.errors import OutcomeUnknown
+from durable.journal import failures, keys
+from durable.journal.codec import ANY, pack
+from durable.journal.entries import (
+    CANCEL,
+    Address,
+    Attempt,
+    Command,
+    Completion,
+    EntryType,
+    Envelope,
+    EnvelopeKind,
+    Failure,
+    Row,
+    Start,
+    Status,
+    StatusRow,
+)
+from durable.runtime.batches import PartitionBatch
+from durable.runtime.mailbox import Mailbox
+from durable.storage.node import NodeStorage, attempt_write, heartbeat_key, journal_prefix
+from durable.workflows.context import SleepUntil
+from durable.workflows.definition import Workflow
+from durable.workflows.machine import Outcome, Pending, WorkflowMachine, is_attached_child
+from durable.workflows.replaying import replay
+
+
+class Event(enum.Enum):
+    """What can happen to an execution as a whole."""
+
+    STEP = "its code runs"
+    WAIT = "everything in it waits for a timer, a message or another workflow"
+    PAUSE = "an operator pauses it"
+    RESUME = "an operator resumes it"
+    RETURN = "its code returned"
+    RAISE = "its code raised"
+    CANCELLED = "its code ended by a cancel"
+    DIVERGE = "its code does not match its journal"
+    NEW_CODE = "its workflow was registered again"
+
+
+TRANSITIONS: dict[tuple[Status, Event], Status] = {
+    (Status.PENDING, Event.STEP): Status.RUNNING,
+    (Status.PENDING, Event.WAIT): Status.WAITING,
+    (Status.PENDING, Event.PAUSE): Status.PAUSED,
+    (Status.PENDING, Event.DIVERGE): Status.DIVERGED,
+    (Status.RUNNING, Event.STEP): Status.RUNNING,
+    (Status.RUNNING, Event.WAIT): Status.WAITING,
+    (Status.RUNNING, Event.PAUSE): Status.PAUSED,
+    (Status.RUNNING, Event.RETURN): Status.COMPLETED,
+    (Status.RUNNING, Event.RAISE): Status.FAILED,
+    (Status.RUNNING, Event.CANCELLED): Status.CANCELLED,
+    (Status.RUNNING, Event.DIVERGE): Status.DIVERGED,
+    (Status.WAITING, Event.STEP): Status.RUNNING,
+    (Status.WAITING, Event.WAIT): Status.WAITING,
+    (Status.WAITING, Event.PAUSE): Status.PAUSED,
+    (Status.WAITING, Event.DIVERGE): Status.DIVERGED,
+    (Status.WAITING, Event.NEW_CODE): Status.PENDING,
+    (Status.PAUSED, Event.PAUSE): Status.PAUSED,
+    (Status.PAUSED, Event.RESUME): Status.PENDING,
+    (Status.DIVERGED, Event.NEW_CODE): Status.PENDING,
+    (Status.DIVERGED, Event.DIVERGE): Status.DIVERGED,
+    (Status.DIVERGED, Event.CANCELLED): Status.CANCELLED,
+}
+
+_ENDINGS = {Status.COMPLETED: Event.RETURN, Status.FAILED: Event.RAISE, Status.CANCELLED: Event.CANCELLED}
+
+
+class Answer:
+    """An answer on its way to an execution. ``recorded`` is called when its completion is durable, or was not wanted."""
+
+    __slots__ = ("error", "output_json", "recorded", "sequence_number")
+
+    def __init__(
+        self,
+        sequence_number: int,
+        output_json: bytes | None = None,
+        error: Failure | None = None,
+        recorded: Callable[[], None] | None = None,
+    ) -> None:
+        self.sequence_number = sequence_number
+        self.output_json = output_json
+        self.error = error
+        self.recorded = recorded
+
+
+class Node(Protocol):
+    """What an execution asks of the node that it runs on. All of it is called when the rows before it are durable."""
+
+    def run_call(self, execution: Execution, pending: Any) -> None: ...
+    def drop_call(self, execution: Execution, sequence_number: int) -> None: ...
+    def arm_timer(self, execution: Execution, sequence_number: int, fire_at_ms: int) -> None: ...
+    def deliver(self, key: bytes, envelope: Envelope) -> None: ...
+    def ended(self, execution: Execution, status: StatusRow) -> None: ...
+
+
+class Execution:
+    """One execution that is in memory. ``rows`` counts the rows of its journal, written or not yet."""
+
+    def __init__(self, workflow_id: str, status: StatusRow, node: Node, start: Start | None = None) -> None:
+        self.workflow_id = workflow_id
+        self.partition = keys.partition_of(workflow_id)
+        self.workflow_name = status.workflow
+        self.incarnation = status.incarnation
+        self.run = status.run
+        self.created_at = status.created_at
+        self.owner = status.owner
+        self.status = status.status
+        self.paused = status.paused
+        self.error = status.error
+        self.start = start
+        self.machine: WorkflowMachine | None = None
+        self.rows = 0
+        self.inbox: deque[Answer] = deque()
+        self.mailbox: Mailbox | None = None if start is None else Mailbox(workflow_id, status.incarnation, None)
+        self.receivers: dict[str, deque[int]] = {}
+        self.timers: dict[int, bytes] = {}
+        self.sent: dict[str, int] = {}
+        self.calls: dict[int, Any] = {}
+        self.attempts: dict[int, Attempt] = {}
+        self.first_started_ms: dict[int, int] = {}
+        self.side_keys: list[bytes] = []
+        self.due: list[int] = []
+        self.requests: set[bytes] = set()
+        self.busy = 0
+        self.active_row: bool | None = None
+        self.parking = False
+        self.has_slot = False
+        self.queued = False
+        self.ready = False
+        self.woken = False
+        self.loaded = start is None
+        self.beats = False
+        self.idle_since_s = 0.0
+        self._node = node
+        self._prefix = journal_prefix(workflow_id, self.incarnation, self.run)
+
+    # --- status
+
+    def move(self, event: Event) -> None:
+        """Raises KeyError for a transition that the table does not have: a fault of this library."""
+        self.status = TRANSITIONS[self.status, event]
+
+    def status_write(self, batch: PartitionBatch, now_ms: int, output_json: bytes | None = None) -> StatusRow:
+        row = StatusRow(
+            workflow=self.workflow_name,
+            status=self.status,
+            incarnation=self.incarnation,
+            run=self.run,
+            created_at=self.created_at,
+            updated_at=now_ms,
+            owner=self.owner,
+            output_json=output_json,
+            error=self.error,
+            paused=self.paused,
+        )
+        batch.writes.append((keys.of(self.partition, keys.STATUS, self.workflow_id), pack(row)))
+        return row
+
+    def set_active(self, batch: PartitionBatch, active: bool) -> None:
+        """The row by which a restarted node finds work to go on with."""
+        if active != self.active_row:
+            self.active_row = active
+            batch.writes.append((keys.of(self.partition, keys.ACTIVE, self.workflow_id), b"" if active else None))
+
+    # --- rows
+
+    def append(self, row: Row, batch: PartitionBatch) -> None:
+        batch.writes.append((self._prefix + self.rows.to_bytes(4, "big"), pack(row)))
+        self.rows += 1
+
+    def begin(self, workflow: Workflow[Any, Any], batch: PartitionBatch, now_ms: int, value_bytes_max: int) -> None:
+        """Run a new execution's code until it waits for the first time."""
+        assert self.start is not None
+        self.machine = WorkflowMachine(workflow, self.start, self.workflow_id, (), value_bytes_max)
+        self.machine.wall_ms = now_ms
+        self.machine.begin()
+        self._collect(batch)
+
+    def load(
+        self, workflow: Workflow[Any, Any], storage: NodeStorage, batch: PartitionBatch, now_ms: int, value_bytes_max: int
+    ) -> None:
+        """Replay the journal, and take up what was under way. Raises `ReplayError`; then nothing was written."""
+        rows = storage.rows(self.workflow_id, self.incarnation, self.run)
+        start = rows[0]
+        assert isinstance(start, Start)
+        machine = replay(workflow, start, rows, self.workflow_id, now_ms, value_bytes_max)
+        self.start, self.machine, self.rows = start, machine, len(rows)
+        self.open_mailbox(storage)
+        self.timers.clear()
+        self.receivers.clear()
+        recorded = machine.cursor.recorded
+        for attempt in storage.attempts(self.workflow_id, self.incarnation, self.run):
+            self.attempts[attempt.sequence_number] = attempt
+            self.first_started_ms.setdefault(attempt.sequence_number, attempt.started_at_ms)
+            self.side_keys.append(attempt_write(self.workflow_id, self.incarnation, self.run, attempt)[0])
+        for number, command in enumerate(recorded):
+            if command.entry_type is EntryType.SEND:
+                self.sent[ANY.decode(command.input_json)[0]] = self._envelope_number(number)
+        self.set_active(batch, True)
+        for number in sorted(machine.pending):
+            if number < len(recorded):
+                self._take_up(recorded[number], machine.pending[number], storage, batch, now_ms)
+        self._collect(batch)
+
+    def open_mailbox(self, storage: NodeStorage) -> Mailbox:
+        if self.mailbox is None:
+            self.mailbox = Mailbox(self.workflow_id, self.incarnation, storage)
+        return self.mailbox
+
+    def step(self, answer: Answer, batch: PartitionBatch, now_ms: int) -> None:
+        """Record an answer, give it to the code, and record what the code makes of it."""
+        machine = self.machine
+        assert machine is not None
+        number = answer.sequence_number
+        wanted = number in machine.pending if number != CANCEL else not machine.cancel_requested
+        if wanted:
+            completion = Completion(number, answer.output_json, max(now_ms, machine.now_ms), answer.error)
+            self.append(completion, batch)
+            timer = self.timers.pop(number, None)
+            if timer is not None:
+                batch.writes.append((timer, None))
+            machine.wall_ms = now_ms
+            machine.apply(completion)
+            self._collect(batch)
+        if answer.recorded is not None:
+            batch.effects.append((answer.recorded,))
+
+    def record_only(self, answer: Answer, batch: PartitionBatch, now_ms: int) -> None:
+        """Record an answer to a paused execution. It is applied by the replay that resumes it."""
+        self.append(Completion(answer.sequence_number, answer.output_json, now_ms, answer.error), batch)
+        if answer.recorded is not None:
+            batch.effects.append((answer.recorded,))
+
+    def next_mail(self, batch: PartitionBatch) -> Answer | None:
+        """A message for a RECEIVE that waits for it: taken out of the mailbox in the batch that records it."""
+        mailbox, machine = self.mailbox, self.machine
+        if mailbox is None or machine is None or not mailbox.unread or not self.receivers:
+            return None
+        for channel, waiting in list(self.receivers.items()):
+            while waiting and waiting[0] not in machine.pending:
+                waiting.popleft()
+            if not waiting:
+                del self.receivers[channel]
+            elif mailbox.has(channel):
+                mail, write = mailbox.take(channel)
+                batch.writes.append(write)
+                return Answer(waiting.popleft(), mail.value_json)
+        return None
+
+    # --- the end
+
+    def finish(self, outcome: Outcome, batch: PartitionBatch, now_ms: int) -> None:
+        """Write the result; tell the parent, and then whoever waits, when it is durable."""
+        self.move(_ENDINGS[outcome.status])
+        self.error = outcome.error
+        row = self.status_write(batch, now_ms, outcome.output_json)
+        self.set_active(batch, False)
+        parent = self.start.parent if self.start else None
+        if parent is not None:
+            self._post(
+                Envelope(
+                    kind=EnvelopeKind.RESULT,
+                    sender=self.address(0),
+                    receiver=parent.workflow_id,
+                    number=0,
+                    name=outcome.status.value,
+                    body_json=outcome.output_json or b"null",
+                    error=outcome.error,
+                    target=parent,
+                ),
+                batch,
+            )
+        batch.effects.append((self._node.ended, self, row))
+
+    def continue_as_new(self, input_json: bytes, batch: PartitionBatch, now_ms: int) -> None:
+        """Begin the next run in the same batch that ends this one. The old run's rows are deleted."""
+        machine, start = self.machine, self.start
+        assert machine is not None
+        assert start is not None
+        for number in range(self.rows):
+            batch.writes.append((self._prefix + keys.number(number), None))
+        batch.writes.extend((key, None) for key in self.side_keys)
+        self.side_keys.clear()
+        self.attempts.clear()
+        self.run += 1
+        self._prefix = journal_prefix(self.workflow_id, self.incarnation, self.run)
+        self.rows = 0
+        seed = f"{self.workflow_id}/{self.incarnation.hex()}/{self.run}"
+        self.start = Start(
+            workflow=start.workflow,
+            version=machine.workflow.version,
+            input_json=input_json,
+            timestamp=max(now_ms, machine.now_ms),
+            python=start.python,
+            incarnation=self.incarnation,
+            run=self.run,
+            seed=seed,
+            child_base=child_base(self.workflow_id, self.incarnation, self.run),
+            parent=start.parent,
+            state=dict(machine.state),
+            checkpoint=machine.checkpoint,
+        )
+        machine.close()
+        self.machine = None
+        self.receivers.clear()
+        self.append(self.start, batch)
+        self.status_write(batch, now_ms)
+
+    def drop(self) -> None:
+        """Take the machine out of memory: nothing that its code does on the way has an effect."""
+        machine, self.machine = self.machine, None
+        if machine is not None:
+            machine.close()
+
+    # --- what operations write, and what they ask for
+
+    def address(self, sequence_number: int) -> Address:
+        return Address(self.workflow_id, self.incarnation, self.run, sequence_number)
+
+    def _collect(self, batch: PartitionBatch) -> None:
+        machine = self.machine
+        assert machine is not None
+        if machine.commands:
+            for command, pending in machine.take_commands():
+                self.append(command, batch)
+                if pending is not None:
+                    BEGIN[command.entry_type](self, command, pending, batch)
+        if machine.abandoned:
+            for pending in machine.take_abandoned():
+                self._abandon(pending, batch)
+
+    def _take_up(
+        self, command: Command, pending: Pending, storage: NodeStorage, batch: PartitionBatch, now_ms: int
+    ) -> None:
+        """An operation that the journal has and whose answer it lacks: go on with it."""
+        kind, number = command.entry_type, pending.sequence_number
+        if kind is EntryType.CALL and pending.payload.function.once:
+            unknown = OutcomeUnknown(
+                f"{command.name} (entry {number}) was started and its result was never recorded: the process died, or this "
+                "node lost it. It may have happened or not. It is declared once=True, so it is not run again."
+            )
+            self.inbox.append(Answer(number, error=failures.record(unknown)))
+        elif kind is EntryType.CALL and (last := self.attempts.get(number)) is not None and last.next_at_ms > now_ms:
+            self.back_off(number, last.next_at_ms, batch)
+        elif kind in (EntryType.CALL, EntryType.SIDE_EFFECT, EntryType.SLEEP, EntryType.RECEIVE):
+            BEGIN[kind](self, command, pending, batch)
+        elif kind is EntryType.SEND and not storage.has(self._outbox_key(EnvelopeKind.SEND, number)):
+            self._begin_send(command, pending, batch)  # a fork: what its origin sent was not sent by it
+        elif kind is EntryType.CHILD and self.start is not None and number < self.start.forked_at:
+            self._begin_child(command, pending, batch, f"{self.start.child_base}.{number}")
+        # other SENDs and CHILDs are under way: their envelopes are in the outbox, or were accepted
+
+    def back_off(self, number: int, next_at_ms: int, batch: PartitionBatch) -> None:
+        """A call waits for its next attempt by a durable timer, like a sleep: the execution can be parked meanwhile."""
+        self._arm(number, next_at_ms, batch)
+
+    def record_attempt(self, attempt: Attempt, batch: PartitionBatch) -> None:
+        write = attempt_write(self.workflow_id, self.incarnation, self.run, attempt)
+        self.attempts[attempt.sequence_number] = attempt
+        self.side_keys.append(write[0])
+        batch.writes.append(write)
+
+    def record_heartbeat(self, number: int, details_json: bytes, batch: PartitionBatch) -> None:
+        key = heartbeat_key(self.workflow_id, self.incarnation, self.run, number)
+        self.side_keys.append(key)
+        batch.writes.append((key, details_json))
+
+    def _begin_call(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
+        self.busy += 1
+        batch.effects.append((self._node.run_call, self, pending))
+
+    def _begin_sleep(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
+        work = pending.payload
+        fire_at_ms = work.fire_at_ms if isinstance(work, SleepUntil) else command.timestamp + work
+        self._arm(pending.sequence_number, min(max(0, fire_at_ms), 2**63), batch)
+
+    def _arm(self, number: int, fire_at_ms: int, batch: PartitionBatch) -> None:
+        key = keys.timer(self.partition, fire_at_ms, self.workflow_id, self.run, number)
+        self.timers[number] = key
+        batch.writes.append((key, b""))
+        batch.effects.append((self._node.arm_timer, self, number, fire_at_ms))
+
+    def _begin_receive(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
+        self.receivers.setdefault(pending.payload.channel, deque()).append(pending.sequence_number)
+
+    def _begin_send(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
+        work = pending.payload
+        number = self._envelope_number(pending.sequence_number)
+        previous = self.sent.get(work.workflow_id, 0)
+        self.sent[work.workflow_id] = number
+        self._post(
+            Envelope(
+                kind=EnvelopeKind.SEND,
+                sender=self.address(pending.sequence_number),
+                receiver=work.workflow_id,
+                number=number,
+                name=work.channel,
+                previous=previous,
+                body_json=work.value_json,
+            ),
+            batch,
+        )
+
+    def _begin_child(
+        self, command: Command, pending: Pending, batch: PartitionBatch, instead_of_id: str | None = None
+    ) -> None:
+        work = pending.payload
+        self._post(
+            Envelope(
+                kind=EnvelopeKind.START,
+                sender=self.address(pending.sequence_number),
+                receiver=instead_of_id or work.workflow_id,
+                number=self._envelope_number(pending.sequence_number),
+                name=work.workflow,
+                body_json=work.input_json,
+                version=work.version,
+            ),
+            batch,
+        )
+
+    def _abandon(self, pending: Pending, batch: PartitionBatch) -> None:
+        """Nobody waits for it any more: what still runs is stopped, when this is durable."""
+        kind, number = pending.entry_type, pending.sequence_number
+        timer = self.timers.pop(number, None)
+        if timer is not None:
+            batch.writes.append((timer, None))
+        if kind in (EntryType.CALL, EntryType.SIDE_EFFECT):
+            batch.effects.append((self._node.drop_call, self, number))
+        elif kind is EntryType.CHILD and is_attached_child(pending):
+            envelope = Envelope(
+                kind=EnvelopeKind.CANCEL, sender=self.address(number), receiver=pending.payload.workflow_id, number=0
+            )
+            self._post(envelope, batch)
+
+    def _envelope_number(self, sequence_number: int) -> int:
+        return (self.run << 32) | (sequence_number + 1)
+
+    def _post(self, envelope: Envelope, batch: PartitionBatch) -> None:
+        """Put an envelope into the outbox; it leaves when its row is durable."""
+        key = self._outbox_key(envelope.kind, envelope.sender.sequence_number)
+        batch.writes.append((key, pack(envelope)))
+        batch.effects.append((self._node.deliver, key, envelope))
+
+    def _outbox_key(self, kind: EnvelopeKind, sequence_number: int) -> bytes:
+        own = keys.of(self.partition, keys.OUTBOX, self.workflow_id) + self.incarnation + keys.number(self.run)
+        return own + keys.number(sequence_number) + b"%d" % _OUTBOX_ORDER[kind]
+
+
+_OUTBOX_ORDER = {EnvelopeKind.SEND: 0, EnvelopeKind.START: 0, EnvelopeKind.CANCEL: 1, EnvelopeKind.RESULT: 2}
+
+BEGIN: dict[EntryType, Callable[..., None]] = {
+    EntryType.CALL: Execution._begin_call,
+    EntryType.SIDE_EFFECT: Execution._begin_call,
+    EntryType.SLEEP: Execution._begin_sleep,
+    EntryType.RECEIVE: Execution._begin_receive,
+    EntryType.SEND: Execution._begin_send,
+    EntryType.CHILD: Execution._begin_child,
+}
+"""What an operation writes and asks for beyond its command row, by its type."""
+
+
+def child_base(workflow_id: str, incarnation: bytes, run: int) -> str:
+    return f"{workflow_id}.{incarnation.hex()[:8]}.{run}"

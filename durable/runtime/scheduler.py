@@ -1,0 +1,140 @@
+"""Which execution runs next, and which leaves memory.
+
+An execution *runs* while its code or one of its functions does; then it holds one of ``max_concurrent_workflows`` slots.
+One that waits for a timer, a message or another workflow holds none. Who is woken without a free slot queues, first come,
+first served. Nothing polls: `wake` is called by whatever happened, and the work is done in the next turn of the event loop.
+
+An execution that waits for longer than ``park_after`` is parked: its coroutines are dropped, and its rows are all that is
+left of it. Beyond ``max_waiting_in_memory`` the one that has waited longest is parked at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from durable.runtime.config import NodeConfig
+from durable.runtime.execution import Execution
+
+TURN_MAX = 512
+"""Executions driven in one turn of the event loop: more would keep sockets and gossip waiting."""
+
+
+class Scheduler:
+    """Slots, the queue for them, and the executions that wait in memory.
+
+    ``drive(execution)`` runs one; ``flush()`` ends a turn; ``park(execution)`` takes one out of memory.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        drive: Callable[[Execution], None],
+        flush: Callable[[], None],
+        park: Callable[[Execution], None],
+    ) -> None:
+        self._config = config
+        self._drive = drive
+        self._flush = flush
+        self._park = park
+        self._loop = asyncio.get_running_loop()
+        self._slots = config.max_concurrent_workflows
+        self._queue: deque[Execution] = deque()
+        self._ready: deque[Execution] = deque()
+        self._waiting: dict[str, Execution] = {}
+        self._turn_scheduled = False
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def running(self) -> int:
+        """Executions that hold a slot."""
+        return self._config.max_concurrent_workflows - self._slots
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    def wake(self, execution: Execution) -> None:
+        """Something happened for this execution: run it as soon as there is a slot."""
+        if execution.ready or execution.queued or execution.parking or self._closed:
+            return
+        self._waiting.pop(execution.workflow_id, None)
+        if execution.has_slot:
+            self._make_ready(execution)
+        elif self._slots > 0:
+            self._slots -= 1
+            execution.has_slot = True
+            self._make_ready(execution)
+        else:
+            execution.queued = True
+            self._queue.append(execution)
+
+    def release(self, execution: Execution) -> None:
+        """The execution runs no more, for now or for ever."""
+        if not execution.has_slot:
+            return
+        execution.has_slot = False
+        if self._queue:
+            following = self._queue.popleft()
+            following.queued = False
+            following.has_slot = True
+            self._make_ready(following)
+        else:
+            self._slots += 1
+
+    def waits(self, execution: Execution) -> None:
+        """The execution waits: it may stay in memory for a while."""
+        execution.idle_since_s = self._loop.time()
+        self._waiting[execution.workflow_id] = execution
+        if len(self._waiting) > self._config.max_waiting_in_memory:
+            longest = next(iter(self._waiting))
+            self._park(self._waiting.pop(longest))
+        elif self._sweep is None:
+            self._sweep = self._loop.call_later(self._config.park_after, self._park_old)
+
+    def forget(self, execution: Execution) -> None:
+        self._waiting.pop(execution.workflow_id, None)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+
+    def _make_ready(self, execution: Execution) -> None:
+        execution.ready = True
+        self._ready.append(execution)
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_scheduled = False
+        if self._closed:
+            return
+        for _ in range(TURN_MAX):
+            if not self._ready:
+                break
+            execution = self._ready.popleft()
+            execution.ready = False
+            self._drive(execution)
+        self._flush()
+        if self._ready and not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _park_old(self) -> None:
+        self._sweep = None
+        if self._closed:
+            return
+        now_s = self._loop.time()
+        for workflow_id in list(self._waiting):
+            execution = self._waiting[workflow_id]
+            left_s = execution.idle_since_s + self._config.park_after - now_s
+            if left_s > 0:
+                self._sweep = self._loop.call_later(left_s, self._park_old)
+                break
+            del self._waiting[workflow_id]
+            self._park(execution)
+        self._flush()
