@@ -42,7 +42,8 @@ async def long(ctx: durable.Context, count: int) -> int:
     for first in range(0, count, CALLS_AT_ONCE):
         numbers = range(first, min(count, first + CALLS_AT_ONCE))
         await asyncio.gather(*(ctx.call(step, ctx.workflow_id, number) for number in numbers))
-    return await ctx.receive("go", int)
+    message: int = await ctx.receive("go", int)
+    return message
 
 
 WORKFLOWS: dict[str, Any] = {"steps": steps, "sleep": sleep, "wait": wait, "long": long}
