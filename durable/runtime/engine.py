@@ -342,7 +342,8 @@ class Engine:
         """The command of a call is durable: run it, unless nobody waits any more."""
         machine = execution.machine
         number: int = operation.sequence_number
-        if machine is None or number in execution.calls or operation is not machine.pending.get(number):
+        wanted: Any = None if machine is None else machine.pending.get(number)
+        if wanted is not operation or number in execution.calls:
             execution.busy = max(0, execution.busy - 1)
             self.settle(execution)
             return

@@ -162,14 +162,13 @@ class Context:
     @overload
     def call(self, f: Function[P, R], *args: P.args, **kwargs: P.kwargs) -> Operation[R]: ...
     @overload
+    def call(self, f: str, *args: Any, **kwargs: Any) -> Operation[Any]: ...
+    @overload
     def call(
-        self,
-        f: Function[..., Any] | str,
-        *args: Any,
-        retry: RetryPolicy | None = None,
-        timeout: float | timedelta | None = None,
-        **kwargs: Any,
+        self, f: Function[..., Any], *args: Any, retry: RetryPolicy, timeout: float | timedelta | None = None, **kwargs: Any
     ) -> Operation[Any]: ...
+    @overload
+    def call(self, f: Function[..., Any], *args: Any, timeout: float | timedelta, **kwargs: Any) -> Operation[Any]: ...
     def call(  # type: ignore[misc]
         self,
         f: Any,

@@ -30,6 +30,7 @@ P = ParamSpec("P")
 I = TypeVar("I")  # noqa: E741
 O = TypeVar("O")  # noqa: E741
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 Executor = Literal["loop", "thread", "process"]
 
 
@@ -58,7 +59,7 @@ class _Signature:
             ) from error
 
 
-class Function(Generic[P, R]):
+class Function(Generic[P, R_co]):
     """A registered callable that workflows call with ``ctx.call``. Made by `function`.
 
     Called directly it just runs, so that it can be tested; called directly *inside a workflow* it raises, because nothing
@@ -87,10 +88,10 @@ class Function(Generic[P, R]):
         self.__module__ = getattr(body, "__module__", "__main__")
         self.__qualname__ = getattr(body, "__qualname__", name)
         self._signature = _Signature(body, 0, namespace)
-        self._result_type: ValueType[R] | None = None
+        self._result_type: ValueType[Any] | None = None
         self._argument_types: dict[int, ValueType[Any]] = {}
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         if type(events._get_running_loop()) is WorkflowLoop:
             raise NotAllowedHere(
                 f"{self.name}(…) was called directly inside a workflow: nothing would be recorded, and it would run again on "
@@ -102,7 +103,7 @@ class Function(Generic[P, R]):
         return f"<durable function {self.name}>"
 
     @property
-    def result_type(self) -> ValueType[R]:
+    def result_type(self) -> ValueType[Any]:
         if self._result_type is None:
             self._result_type = value_type(self._signature.hint("return"))
         return self._result_type
