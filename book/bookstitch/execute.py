@@ -55,7 +55,7 @@ def execute(settings: Settings, wanted: Iterable[Result]) -> int:
     stale = [result for result in wanted if not result.path.exists()]
     if not stale:
         return 0
-    settings.cache.mkdir(parents=True, exist_ok=True)
+    (settings.cache / "running").mkdir(parents=True, exist_ok=True)
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it reports every cell otherwise
     problems: list[str] = []
     with progress(len(stale)) as done:
@@ -119,7 +119,7 @@ def run(settings: Settings, result: Result) -> list[str]:
 
     from bookstitch import kernel
 
-    partial = result.path.with_suffix(".partial")
+    partial = settings.cache / "running" / result.path.name
     deadline = time.monotonic() + settings.timeout_s
     name = settings.name(result.demo.path)
     try:

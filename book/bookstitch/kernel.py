@@ -37,6 +37,7 @@ class OwnKernel(AsyncKernelManager):
         """Instead of a search through Jupyter's data folders."""
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         argv += ["--HistoryManager.enabled=False", "--InteractiveShellApp.exec_PYTHONSTARTUP=False"]
+        argv += ["--IPKernelApp.log_level=40"]  # errors; it warns about loopback at every start
         return KernelSpec(argv=argv, display_name="Python 3", language="python", env=dict(self.environment))
 
     async def start_kernel(self, **kw: Any) -> None:  # type: ignore[override]

@@ -95,7 +95,7 @@ class StitchDemos(SphinxTransform):
         result = results[number]
         self.page.markers.append((number, where, result.path.name))
         self.env.note_dependency(str(result.path))
-        node.replace_self(render_demo(self, result, node.line or 1, widgets))
+        node.replace_self(render_demo(self, result, node, widgets))
 
     def where(self, node: nodes.Element | None) -> str:
         """`file:line` of a node or of the nearest ancestor that knows its line."""
@@ -132,7 +132,7 @@ def is_visible_text(node: nodes.Node) -> bool:
     return True
 
 
-def render_demo(transform: StitchDemos, result: Result, line: int, widgets: dict[str, Any]) -> nodes.container:
+def render_demo(transform: StitchDemos, result: Result, marker: nodes.raw, widgets: dict[str, Any]) -> nodes.container:
     """The box that takes the marker's place; adds the notebook's widgets to `widgets`."""
     env, document = transform.env, transform.document
     notebook: nbformat.NotebookNode = nbformat.read(str(result.path), as_version=4)  # type: ignore[no-untyped-call]
@@ -153,10 +153,11 @@ def render_demo(transform: StitchDemos, result: Result, line: int, widgets: dict
     parser.options.update({"document": document, "nb_config": config})
     document["nb_renderer"] = load_renderer(config.render_plugin)(renderer, logger)
     renderer.setup_render(parser.options, {})
+    renderer._heading_offset = depth(marker) - 1  # the notebook's `##` stands one below the section that shows it
     with NotebookClientBase(notebook, result.path, config, logger) as client:
         parser.options["nb_client"] = client
         tokens = [t for t in notebook_to_tokens(notebook, parser, {}, logger) if t.type not in WHOLE_PAGE_TOKENS]
-        place(tokens, line)
+        place(tokens, marker.line or 1)
         with renderer.current_node_context(box):
             renderer._render_tokens(tokens)
     adopt_images(transform, box, result)
@@ -199,6 +200,15 @@ def head(settings: Settings, result: Result, title: str) -> nodes.container:
     link += nodes.literal("", path.name)
     line += [nodes.Text(" "), link]
     return nodes.container("", line, classes=["bookstitch-head"])
+
+
+def depth(node: nodes.Element | None) -> int:
+    """How many sections a node is in; at least one."""
+    count = 0
+    while node is not None:
+        count += isinstance(node, nodes.section)
+        node = node.parent
+    return max(1, min(count, 4))
 
 
 def place(tokens: list[Token], line: int) -> None:

@@ -6,8 +6,8 @@ lock file their checksums, and the key `bookstitch` the files that a page needs:
 
     "bookstitch": {"mathjax": ["es5/tex-chtml.js", "es5/output/chtml/fonts/*"]}
 
-They end up below `_static/vendor/mathjax/` in the site. Nothing of it is committed; a cache beside the lock file is filled when
-it is missing or the lock has changed.
+They end up below `_static/vendor/mathjax/` in the site. Nothing of it is committed; a cache beside the lock file is
+filled when it is missing or the lock has changed.
 
 `npm pack` brings just the named packages, where `npm ci` would bring every dependency of their build chains (150 MB for
 three files of widgets). Their checksums are compared with the lock here, since `pack` does not look at it. On a machine
