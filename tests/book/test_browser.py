@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from bookmaker import REPOSITORY, code, copy_of_this_book, markdown
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+# one group: with several workers, the sample site is still built once
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -100,6 +101,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         pages = sorted(p.relative_to(html).as_posix() for p in html.rglob("*.html") if "_static" not in p.parts)
+        pages.remove("index.html")  # it only leads on to the first page
         yield f"http://127.0.0.1:{server.server_port}/some-project/", pages
         server.shutdown()
 
@@ -151,6 +153,7 @@ def test_every_page_is_whole_and_fits_a_phone(browser: Any, site: tuple[str, lis
     watched = Watched(browser, home, viewport=PHONE, color_scheme=scheme)
     for path in pages:
         page = watched.open(path)
+        page.evaluate("document.fonts.ready")
         if page.evaluate("document.documentElement.scrollWidth") > PHONE["width"]:
             watched.faults.append(f"{path} scrolls sideways: {page.evaluate(TOO_WIDE)}")
     watched.context.close()
@@ -164,6 +167,15 @@ def test_text_can_be_read(browser: Any, site: tuple[str, list[str]], scheme: str
     faint = {path: found for path in pages if (found := watched.open(path, "load").evaluate(FAINT))}
     watched.context.close()
     assert faint == {}
+
+
+def test_the_site_s_address_leads_to_the_first_page(browser: Any, site: tuple[str, list[str]]) -> None:
+    home, _ = site
+    watched = Watched(browser, home, viewport=DESK)
+    watched.page.goto(home)
+    watched.page.wait_for_url("**/book/chapters/index.html")
+    watched.context.close()
+    assert watched.faults == []
 
 
 def test_widgets_live_without_a_kernel(browser: Any, site: tuple[str, list[str]]) -> None:
