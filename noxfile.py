@@ -81,7 +81,7 @@ def build_book(session: nox.Session) -> None:
     session.install("-e", f".[{EVERYTHING}]")
     session.run("jupyter-book", "build", ".", "-W", "-n", "--keep-going", "--all")
     session.log(f"the book: {(HTML / 'index.html').as_uri()}")
-    session.log("widgets and mathematics are loaded by the pages themselves; `nox -s serve` serves them on loopback")
+    session.log("`nox -s serve` serves it on loopback")
 
 
 @nox.session

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bookstitch import execute
 from bookstitch.demos import discover
 from bookstitch.digest import common_digest, demo_digest
+from bookstitch.execute import Result
 from bookstitch.leaks import WIDGET_STATE, find_leak, notebook_leaks
 from bookstitch.problems import BookError
 from bookstitch.settings import Settings
@@ -103,6 +106,29 @@ def test_the_key_changes_with_everything_that_can_change_the_output(tmp_path: Pa
     write(tmp_path, "01-a.ipynb", "print(2)")
     keys.append(now())
     assert len(set(keys)) == len(keys)
+
+
+def test_who_wants_to_be_alone_runs_alone_and_the_others_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in (1, 2, 3, 4):
+        write(tmp_path, f"{n}-a.ipynb", "1", bookstitch={"alone": n > 2})
+    chosen = settings(tmp_path, workers=2)
+    together = threading.Barrier(2)
+    active: list[int] = []
+    ran: list[int] = []
+
+    def run(_settings: Settings, result: Result) -> list[str]:
+        active.append(result.demo.number)
+        if result.demo.alone:
+            assert active == [result.demo.number]
+        else:
+            together.wait(timeout=30)
+        active.remove(result.demo.number)
+        ran.append(result.demo.number)
+        return []
+
+    monkeypatch.setattr(execute, "run", run)
+    assert execute.execute(chosen, execute.results(chosen, discover(chosen)).values()) == 4
+    assert ran[2:] == [3, 4]
 
 
 @pytest.mark.parametrize(
