@@ -128,7 +128,8 @@ class Watched:
     def __init__(self, browser: Any, home: str, **options: Any) -> None:
         self.home = home
         self.faults: list[str] = []
-        self.context = browser.new_context(**options)
+        # no transitions: what is measured is where they end
+        self.context = browser.new_context(reduced_motion="reduce", **options)
         self.context.route("**/*", self.decide)
         self.page = self.context.new_page()
         self.page.on("console", lambda m: m.type == "error" and self.faults.append(f"console: {m.text}"))
