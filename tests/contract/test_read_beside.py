@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from children import child
-from stores import DISK_ENGINES, open_engine
+from stores import DISK_ENGINES, LEVELDB, NO_LEVELDB, open_engine
 
 from durable.errors import StoreClosed, StoreCorrupted, StoreError
 from durable.storage import beside, open_read_only
+from durable.storage.engine import DiskStore
 
 OWNER = """
     import sys
@@ -77,6 +79,48 @@ def test_while_the_owner_writes_at_full_speed_it_shows_one_instant(engine: str, 
             assert len(keys) >= seen
             seen = len(keys)
             reader.close()
+
+
+@pytest.mark.parametrize("just_before", [".log", "MANIFEST-"])
+def test_when_the_owner_changes_its_files_in_mid_copy_it_begins_again(
+    engine: str, just_before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_engine(engine, tmp_path)
+    store.write([(b"%06d" % number, b"v") for number in range(1_000)])
+    copy_file, copied = shutil.copyfile, []
+
+    def change_then_copy(source: Path, target: Path) -> None:
+        if just_before in source.name and not any(just_before in name for name in copied):
+            store._db.compact_range(*((None, None) if engine == "rocksdb" else ()))  # type: ignore[attr-defined]
+            if engine == "rocksdb":
+                store._db.flush()  # type: ignore[attr-defined]
+        copied.append(source.name)
+        copy_file(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", change_then_copy)
+    reader = open_read_only(tmp_path)
+    assert len(list(reader.scan(b""))) == 1_000
+    assert len([name for name in copied if just_before in name]) > 1
+    reader.close()
+    store.close()
+
+
+def test_no_file_of_a_leveldb_copy_is_the_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if LEVELDB is None:
+        pytest.skip(NO_LEVELDB)
+    store = open_engine("leveldb", tmp_path)
+    store.write([(b"%06d" % number, b"v" * 1000) for number in range(10_000)])
+    open_files = beside._open_files
+    links: list[int] = []
+
+    def look_then_open(engine: str, copy: Path) -> DiskStore:
+        links.extend(path.stat().st_nlink for path in copy.iterdir())
+        return open_files(engine, copy)
+
+    monkeypatch.setattr(beside, "_open_files", look_then_open)
+    open_read_only(tmp_path).close()
+    assert set(links) == {1}
+    store.close()
 
 
 def test_a_closed_reader_says_so_and_leaves_no_copy(
