@@ -53,13 +53,13 @@ def test_it_shows_what_the_live_owner_wrote_and_changes_nothing(engine: str, tmp
         for first, last in [(0, 100), (100, 10_000), (10_000, 10_001)]:  # 10 MB: LevelDB has tables by then
             owner.tell(f"{first} {last}")
             owner.line()
-            before = state_of(tmp_path)
+            before = state_of(tmp_path) if last == 100 else None  # later the owner itself may be at work
             reader = open_read_only(tmp_path)
             assert [key for key, _ in reader.scan(b"")] == [b"%08d" % number for number in range(last)]
             assert next(reader.scan(b"", reverse=True))[0] == b"%08d" % (last - 1)
             assert reader.get(b"%08d" % (last - 1)) == b"v" * 1000
             reader.close()
-            if last != 10_000:  # there the owner itself may still be writing tables
+            if before is not None:
                 assert state_of(tmp_path) == before
         owner.tell("10001 10002")  # and the owner goes on
         assert owner.line() == str(b"v" * 1000)
@@ -110,6 +110,8 @@ def test_no_file_of_a_leveldb_copy_is_the_owners(tmp_path: Path, monkeypatch: py
         pytest.skip(NO_LEVELDB)
     store = open_engine("leveldb", tmp_path)
     store.write([(b"%06d" % number, b"v" * 1000) for number in range(10_000)])
+    store._db.compact_range()  # type: ignore[attr-defined]
+    assert list(tmp_path.glob("*.ldb"))
     open_files = beside._open_files
     links: list[int] = []
 
