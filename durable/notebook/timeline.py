@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from durable.journal.entries import EntryType, JournalEntry
-from durable.notebook.figure import Figure, svg, tag, text
+from durable.notebook.figure import Figure, esc, svg, tag, text
 from durable.notebook.words import KIND, duration, label, origin_ms, outcome, shorten, took_ms
 
 LANE_PX, TOP_PX, AXIS_PX = 38, 22, 24
