@@ -195,8 +195,11 @@ class FunctionRunner:
             self._answered(running, None, failure)
             return
         execution.first_started_ms.setdefault(operation.sequence_number, running.first_started_ms)
-        next_at_ms = self.now_ms() + round(delay_s * 1000)
-        attempt = Attempt(operation.sequence_number, running.attempt, running.started_ms, next_at_ms, failure)
+        failed_at_ms = self.now_ms()
+        next_at_ms = failed_at_ms + round(delay_s * 1000)
+        attempt = Attempt(
+            operation.sequence_number, running.attempt, running.started_ms, next_at_ms, failure, failed_at_ms
+        )
         self._failed(running, attempt)
 
     def _expire(self, running: RunningCall, timeout_s: float) -> None:
