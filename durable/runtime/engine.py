@@ -338,18 +338,19 @@ class Engine:
 
     # --- functions
 
-    def run_call(self, execution: Execution, pending: Any) -> None:
+    def run_call(self, execution: Execution, operation: Any) -> None:
         """The command of a call is durable: run it, unless nobody waits any more."""
         machine = execution.machine
-        number = pending.sequence_number
-        if machine is None or machine.pending.get(number) is not pending or number in execution.calls:
+        number: int = operation.sequence_number
+        wanted: Any = None if machine is None else machine.pending.get(number)
+        if wanted is not operation or number in execution.calls:
             execution.busy = max(0, execution.busy - 1)
             self.settle(execution)
             return
         beat = None
         if execution.beats or number in execution.attempts or execution.loaded:
             beat = self.storage.heartbeat(execution.workflow_id, execution.incarnation, execution.run, number)
-        self.runner.start(execution, pending, beat)
+        self.runner.start(execution, operation, beat)
 
     def drop_call(self, execution: Execution, sequence_number: int) -> None:
         running = execution.calls.get(sequence_number)

@@ -14,6 +14,7 @@ Read next: `durable.runtime.engine`, how that is done.
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, TypeVar, overload
@@ -28,7 +29,7 @@ from durable.errors import (
     WorkflowNotFound,
 )
 from durable.journal import failures, keys
-from durable.journal.codec import ANY, ValueType, encode_value
+from durable.journal.codec import ANY, MISSING, ValueType, encode_value
 from durable.journal.entries import CANCEL, JournalEntry, Start, Status, StatusRow, WorkflowMetadata
 from durable.journal.journal import entries
 from durable.ports import Clock, Entropy, Log
@@ -45,7 +46,6 @@ from durable.world import SystemClock, SystemEntropy
 
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
-_MISSING: Any = object()
 TOMBSTONE_MS = 3_600_000
 """How long a purged id stays taken: longer than any caller repeats a submit whose answer it did not get."""
 
@@ -129,7 +129,7 @@ class NodeRuntime:
     @overload
     async def submit(self, workflow: str, input: Any = ..., workflow_id: str | None = None) -> WorkflowHandle[Any]: ...
     async def submit(
-        self, workflow: Workflow[Any, Any] | str, input: Any = _MISSING, workflow_id: str | None = None
+        self, workflow: Workflow[Any, Any] | str, input: Any = MISSING, workflow_id: str | None = None
     ) -> WorkflowHandle[Any]:
         """Start an execution; returns when it is durable.
 
@@ -140,8 +140,7 @@ class NodeRuntime:
         engine = self._engine
         engine.check_open()
         definition = REGISTRY.workflow(workflow)
-        given = () if input is _MISSING else (input,)
-        input_json = definition.encode_input(*given, bytes_max=engine.config.value_bytes_max)
+        input_json = definition.encode_input(input, engine.config.value_bytes_max)
         if workflow_id is None:
             workflow_id = f"{definition.name}-{engine.entropy.random_bytes(8).hex()}"
         keys.id_bytes(workflow_id)
@@ -174,13 +173,13 @@ class NodeRuntime:
         workflow: str | None = None,
         limit: int = 100,
         after: str | None = None,
-    ) -> list[WorkflowMetadata]:
+    ) -> builtins.list[WorkflowMetadata]:
         """Executions by partition and id, at most ``limit``; ``after`` goes on behind the last id of the page before."""
         self._engine.check_open()
         await self._engine.batches.drained()
         return admin.list_executions(self._engine, Status(status) if status else None, workflow, limit, after)
 
-    async def purge(self, older_than: float | timedelta = 0.0) -> list[str]:
+    async def purge(self, older_than: float | timedelta = 0.0) -> builtins.list[str]:
         """Delete finished executions that ended more than ``older_than`` seconds ago. Returns (and logs) their ids.
 
         A purged id stays taken for an hour, so that a repeated submit does not run again what was done.
@@ -228,7 +227,7 @@ class NodeRuntime:
         row = await self._status_row(workflow_id)
         return admin.metadata(self._engine, workflow_id, row)
 
-    async def _journal(self, workflow_id: str) -> list[JournalEntry]:
+    async def _journal(self, workflow_id: str) -> builtins.list[JournalEntry]:
         row = await self._status_row(workflow_id)
         storage = self._engine.storage
         rows = storage.rows(workflow_id, row.incarnation, row.run)
@@ -283,9 +282,9 @@ class NodeRuntime:
             return
         if execution.paused:
             await self._resume(workflow_id)
-        recorded: asyncio.Future[None] = engine.loop.create_future()
-        engine.answer(execution, Answer(CANCEL, recorded=lambda: recorded.done() or recorded.set_result(None)))
-        await recorded
+        recorded = asyncio.Event()
+        engine.answer(execution, Answer(CANCEL, recorded=recorded.set))
+        await recorded.wait()
 
     async def _pause(self, workflow_id: str) -> None:
         execution = await self._found(workflow_id)
