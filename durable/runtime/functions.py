@@ -82,7 +82,6 @@ class FunctionRunner:
         self._failed = failed
         self._beat = beat
         self._loop = asyncio.get_running_loop()
-        self._base_context = contextvars.copy_context()
 
     # --- starting
 
@@ -97,7 +96,7 @@ class FunctionRunner:
         beat = ANY.decode(heartbeat_json) if heartbeat_json else None
         address = (execution.workflow_id, execution.incarnation, execution.run, number)
         running.call = call = Call(address, running.attempt, beat, self._heartbeat)
-        context = self._base_context.copy()
+        context = contextvars.Context()  # empty: after a crash another process opens the node, with other variables
         context.run(_CURRENT.set, call)
         work = operation.payload
         try:
