@@ -15,7 +15,7 @@ import sys
 from collections import deque
 from typing import Any
 
-from durable.errors import DurableError, NotRegistered, ReplayError, StoreClosed
+from durable.errors import DurableError, JournalCorrupted, NotRegistered, ReplayError, StoreClosed
 from durable.journal import failures, keys
 from durable.journal.entries import (
     CANCEL,
@@ -127,6 +127,13 @@ class Engine:
 
     def drive(self, execution: Execution) -> None:
         """Run an execution until everything in it waits; called by the scheduler, in a turn of its own."""
+        try:
+            self._drive(execution)
+        except Exception as error:  # a fault of this library: better stopped than half alive
+            log.exception("execution %s: the engine failed", execution.workflow_id)
+            self.fail(error)
+
+    def _drive(self, execution: Execution) -> None:
         if self.failure is not None or execution.status.finished or execution.status is Status.DIVERGED:
             self.scheduler.release(execution)
             return
@@ -172,7 +179,7 @@ class Engine:
 
     def settle(self, execution: Execution) -> None:
         """After a step: does it run on, in a function, or does it wait?"""
-        if execution.busy or execution.inbox or execution.machine is None or execution.status.finished:
+        if execution.working or execution.inbox or execution.machine is None or execution.status.finished:
             return
         if execution.status is not Status.WAITING:
             execution.move(Event.WAIT)
@@ -231,7 +238,7 @@ class Engine:
     def _drop_calls(self, execution: Execution) -> None:
         for running in list(execution.calls.values()):
             self.runner.drop(running)
-        execution.busy = 0
+        execution.working.clear()
 
     def ended(self, execution: Execution, row: StatusRow) -> None:
         """The end of an execution is durable: tell whoever waits."""
@@ -324,7 +331,15 @@ class Engine:
 
     def registered(self, item: Any) -> None:
         """The registry has a new definition: start what waited for it."""
-        if isinstance(item, Workflow) and item.name in self.stuck and not self.closed:
+        if not isinstance(item, Workflow) or item.name not in self.stuck or self.closed:
+            return
+        try:
+            here = asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            here = False
+        if here:
+            self._try_again(item.name)
+        else:
             self.loop.call_soon_threadsafe(self._try_again, item.name)
 
     def _try_again(self, name: str) -> None:
@@ -343,9 +358,12 @@ class Engine:
         machine = execution.machine
         number: int = operation.sequence_number
         wanted: Any = None if machine is None else machine.pending.get(number)
-        if wanted is not operation or number in execution.calls:
-            execution.busy = max(0, execution.busy - 1)
-            self.settle(execution)
+        if number in execution.calls:
+            return  # an attempt from before a pause still runs, and answers for this one
+        if wanted is not operation:
+            if execution.working.get(number) is operation:
+                del execution.working[number]
+                self.settle(execution)
             return
         beat = None
         if execution.beats or number in execution.attempts or execution.loaded:
@@ -356,12 +374,12 @@ class Engine:
         running = execution.calls.get(sequence_number)
         if running is not None:
             self.runner.drop(running)
-            execution.busy -= 1
+            execution.working.pop(sequence_number, None)
             self.settle(execution)
 
     def _call_answered(self, running: RunningCall, output_json: bytes | None, error: Failure | None) -> None:
         execution = running.execution
-        execution.busy -= 1
+        execution.working.pop(running.operation.sequence_number, None)
         execution.inbox.append(Answer(running.operation.sequence_number, output_json, error))
         self.scheduler.wake(execution)
 
@@ -374,7 +392,7 @@ class Engine:
         execution.record_attempt(attempt, batch)
         wait_ms = attempt.next_at_ms - self.clock.now_ms()
         if wait_ms >= DURABLE_BACKOFF_MS and execution.machine is not None:
-            execution.busy -= 1
+            execution.working.pop(attempt.sequence_number, None)
             execution.back_off(attempt.sequence_number, attempt.next_at_ms, batch)
             batch.effects.append((self.settle, execution))
         else:
@@ -421,13 +439,25 @@ class Engine:
         now_ms = self.clock.now_ms()
         if self.timers.needs_extension(now_ms):
             self.extend_timers(now_ms)
-        for _, workflow_id, run, number in self.timers.due(now_ms):
-            execution = self.find(workflow_id)
-            if execution is not None and execution.run == run:
-                execution.due.append(number)
-                if not execution.paused:
-                    self.scheduler.wake(execution)
+        for timer in self.timers.due(now_ms):
+            self._fire(*timer)
+        self._flush()
         self.set_alarm()
+
+    def _fire(self, fire_at_ms: int, workflow_id: str, run: int, number: int) -> None:
+        try:
+            execution = self.find(workflow_id)
+        except JournalCorrupted as error:
+            log.error("a timer of execution %s is due: %s", workflow_id, error)
+            return
+        if execution is not None and execution.run == run:
+            execution.due.append(number)
+            if not execution.paused:
+                self.scheduler.wake(execution)
+        else:  # nobody is left who could wait for it
+            partition = keys.partition_of(workflow_id)
+            key = keys.timer(partition, fire_at_ms, workflow_id, run, number)
+            self.batches.of(partition).writes.append((key, None))
 
     def extend_timers(self, now_ms: int) -> None:
         begin, end = self.timers.window_end_ms, now_ms + self.timers.window_ms
@@ -445,7 +475,7 @@ class Engine:
             execution.step(Answer(number, b"null"), batch, now_ms)
         elif number in execution.timers and number not in execution.calls:
             batch.writes.append((execution.timers.pop(number), None))
-            execution.busy += 1
+            execution.working[number] = pending
             batch.effects.append((self.run_call, execution, pending))
 
     # --- the end of the node

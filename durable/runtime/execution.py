@@ -118,6 +118,7 @@ _MADE_WHEN_TOUCHED: dict[str, Callable[[], Any]] = {
     "receivers": dict,  # channel -> sequence numbers of the RECEIVEs that wait for it
     "timers": dict,  # sequence number -> key of its timer row
     "sent": dict,  # receiver -> number of the last envelope sent to it
+    "working": dict,  # sequence number -> a call that runs or is about to: while there is one, the slot is held
     "calls": dict,  # sequence number -> the attempt that runs
     "attempts": dict,  # sequence number -> the last attempt that failed
     "first_started_ms": dict,  # sequence number -> when its first attempt began
@@ -131,7 +132,7 @@ _MADE_WHEN_TOUCHED: dict[str, Callable[[], Any]] = {
 class Execution:
     """One execution that is in memory. ``rows`` counts the rows of its journal, written or not yet.
 
-    ``busy`` counts its functions that run or are about to; ``has_slot``, ``queued`` and ``ready`` belong to the scheduler.
+    ``has_slot``, ``queued`` and ``ready`` belong to the scheduler.
     """
 
     __slots__ = (
@@ -139,7 +140,6 @@ class Execution:
         "_prefix",
         "active_row",
         "beats",
-        "busy",
         "created_at",
         "error",
         "has_slot",
@@ -168,6 +168,7 @@ class Execution:
     receivers: dict[str, deque[int]]
     timers: dict[int, bytes]
     sent: dict[str, int]
+    working: dict[int, Any]
     calls: dict[int, Any]
     attempts: dict[int, Attempt]
     first_started_ms: dict[int, int]
@@ -190,7 +191,6 @@ class Execution:
         self.machine: WorkflowMachine | None = None
         self.rows = 0
         self.mailbox: Mailbox | None = None
-        self.busy = 0
         self.active_row: bool | None = None
         self.parking = False
         self.has_slot = False
@@ -418,8 +418,13 @@ class Execution:
                 "node lost it. It may have happened or not. It is declared once=True, so it is not run again."
             )
             self.inbox.append(Answer(number, error=failures.record(unknown)))
-        elif kind is EntryType.CALL and (last := self.attempts.get(number)) is not None and last.next_at_ms > now_ms:
-            self.back_off(number, last.next_at_ms, batch)
+        elif kind is EntryType.CALL and (last := self.attempts.get(number)) is not None:
+            if last.next_at_ms > now_ms:
+                self.back_off(number, last.next_at_ms, batch)
+            else:
+                timer = keys.timer(self.partition, last.next_at_ms, self.workflow_id, self.run, number)
+                batch.writes.append((timer, None))  # it is due, and done with
+                self._begin_call(command, pending, batch)
         elif kind in (EntryType.CALL, EntryType.SIDE_EFFECT, EntryType.SLEEP, EntryType.RECEIVE):
             BEGIN[kind](self, command, pending, batch)
         elif kind is EntryType.SEND and not storage.has(self._outbox_key(EnvelopeKind.SEND, number)):
@@ -444,7 +449,7 @@ class Execution:
         batch.writes.append((key, details_json))
 
     def _begin_call(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
-        self.busy += 1
+        self.working[pending.sequence_number] = pending
         batch.effects.append((self._node.run_call, self, pending))
 
     def _begin_sleep(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:

@@ -21,7 +21,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from durable.errors import MailRefused, WorkflowAlreadyExists, WorkflowCancelled, WorkflowError, WorkflowFailed
+from durable.errors import (
+    JournalCorrupted,
+    MailRefused,
+    WorkflowAlreadyExists,
+    WorkflowCancelled,
+    WorkflowError,
+    WorkflowFailed,
+)
 from durable.journal import failures, keys
 from durable.journal.entries import CANCEL, Envelope, EnvelopeKind, Failure, Mail, Status
 from durable.runtime.execution import Answer, Execution
@@ -47,7 +54,10 @@ class PostOffice:
     def deliver(self, key: bytes, envelope: Envelope) -> None:
         """The envelope's row is durable: bring it to its receiver. ``key`` is the row's."""
         if not self._engine.closed and self._engine.failure is None:
-            self._routes[envelope.kind](key, envelope)
+            try:
+                self._routes[envelope.kind](key, envelope)
+            except JournalCorrupted as error:  # the envelope stays in the outbox, and is tried again at the next start
+                log.error("an envelope for %s cannot be delivered: %s", envelope.receiver, error)
 
     def accept(
         self, receiver: Execution | None, workflow_id: str, channel: str, value_json: bytes, sender: str

@@ -250,13 +250,19 @@ class NodeRuntime:
 
     async def _result(self, workflow_id: str, result_type: ValueType[Any], timeout: float | timedelta | None) -> Any:
         row = await self._status_row(workflow_id)
-        if not row.status.finished and row.status is not Status.DIVERGED:
+        execution = self._engine.live.get(workflow_id)
+        stopped = row.status is Status.DIVERGED and (execution is None or execution.status is Status.DIVERGED)
+        if not row.status.finished and not stopped:
             waiter: asyncio.Future[StatusRow] = self._engine.loop.create_future()
-            self._engine.waiters.setdefault(workflow_id, []).append(waiter)
+            waiters = self._engine.waiters.setdefault(workflow_id, [])
+            waiters.append(waiter)
             try:
                 row = await asyncio.wait_for(waiter, None if timeout is None else seconds(timeout))
             except TimeoutError:
                 raise TimeoutError(f"{workflow_id!r} has not finished within {timeout}; it goes on") from None
+            finally:
+                if waiter in waiters:
+                    waiters.remove(waiter)
         return _outcome(workflow_id, row, result_type)
 
     async def _send(self, workflow_id: str, channel: str, value: Any, key: str | None) -> None:
