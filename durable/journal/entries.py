@@ -67,7 +67,7 @@ class Status(enum.Enum):
 FINISHED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 
-class Failure(msgspec.Struct, frozen=True, array_like=True):
+class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An exception, as it is recorded.
 
     ``rebuildable`` says that ``module`` and ``qualname`` name a class which, called with the values of ``args_json``, gives
@@ -88,7 +88,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
         return self.qualname if self.module == "builtins" else f"{self.module}.{self.qualname}"
 
 
-class Address(msgspec.Struct, frozen=True, array_like=True):
+class Address(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One operation of one execution: where an answer belongs. ``run`` counts continue-as-new, from 0."""
 
     workflow_id: str
@@ -97,7 +97,7 @@ class Address(msgspec.Struct, frozen=True, array_like=True):
     sequence_number: int
 
 
-class Start(msgspec.Struct, frozen=True, array_like=True, tag="s"):
+class Start(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="s"):
     """Row 0 of a run. Times are milliseconds since 1970.
 
     ``seed`` decides what ``ctx.random`` gives, ``child_base`` begins the ids of children. A fork keeps the seed of its
@@ -120,7 +120,7 @@ class Start(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     checkpoint: bytes | None = None
 
 
-class Command(msgspec.Struct, frozen=True, array_like=True, tag="c"):
+class Command(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="c"):
     """The code made an operation. ``where`` is its source line, ``file.py:12``."""
 
     entry_type: EntryType
@@ -130,7 +130,7 @@ class Command(msgspec.Struct, frozen=True, array_like=True, tag="c"):
     where: str = ""
 
 
-class Completion(msgspec.Struct, frozen=True, array_like=True, tag="d"):
+class Completion(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="d"):
     """The world answered the command of this sequence number: a value, or a failure."""
 
     sequence_number: int
@@ -142,7 +142,7 @@ class Completion(msgspec.Struct, frozen=True, array_like=True, tag="d"):
 Row: TypeAlias = Start | Command | Completion
 
 
-class Attempt(msgspec.Struct, frozen=True, array_like=True):
+class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An attempt of a function that failed and will be tried again at ``next_at_ms``. ``attempt`` counts from 1."""
 
     sequence_number: int
@@ -207,7 +207,7 @@ class EnvelopeKind(enum.Enum):
     CANCEL = "cancel"
 
 
-class Envelope(msgspec.Struct, frozen=True, array_like=True):
+class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A message between executions, on its way. It leaves only when the batch that holds its row is durable.
 
     ``sender`` is the operation that sent it. ``number`` grows with every SEND of the sender, and ``previous`` is the number
@@ -226,7 +226,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     target: Address | None = None
 
 
-class Mail(msgspec.Struct, frozen=True, array_like=True):
+class Mail(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A message that was accepted and that nobody has received yet."""
 
     channel: str
@@ -235,7 +235,7 @@ class Mail(msgspec.Struct, frozen=True, array_like=True):
     received_at_ms: int
 
 
-class StatusRow(msgspec.Struct, frozen=True, array_like=True):
+class StatusRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The one row of an execution that is rewritten: where it stands. The rest of its metadata is in `Start`."""
 
     workflow: str

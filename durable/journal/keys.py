@@ -27,6 +27,7 @@ Read next: `durable.journal.journal`.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -62,6 +63,7 @@ def partition_of(workflow_id: str) -> int:
     return blake2b(workflow_id.encode(), digest_size=8).digest()[0]
 
 
+@lru_cache(maxsize=4096)
 def id_bytes(workflow_id: str) -> bytes:
     """The id as it stands in keys. Raises `WorkflowError` for an id that cannot be one."""
     raw = workflow_id.encode()

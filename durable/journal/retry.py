@@ -87,7 +87,7 @@ class RetryPolicy:
         yield "longest delay", f"{self.max_delay:g} s"
         yield "jitter", f"± {self.jitter:.0%}"
         yield "deadline", "none" if self.deadline is None else f"{self.deadline:g} s"
-        yield "not retried", ", ".join(kind.__name__ for kind in self.no_retry) or "–"
+        yield "not retried", ", ".join(kind.__name__ for kind in self.no_retry) or "none"
 
 
 NO_RETRY = RetryPolicy(max_attempts=1)

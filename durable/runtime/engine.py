@@ -61,7 +61,7 @@ class Engine:
         self.closed = False
         self.log = durable_log
         self.batches = Batches(durable_log, self.fail)
-        self.scheduler = Scheduler(config, self.drive, self.batches.flush, self.park)
+        self.scheduler = Scheduler(config, self.drive, self._flush, self.park)
         self.runner = FunctionRunner(
             clock.now_ms, config.max_threads, config.value_bytes_max, self._call_answered, self._call_failed, self._beat
         )
@@ -88,12 +88,15 @@ class Engine:
         return execution
 
     def batch(self, execution: Execution) -> PartitionBatch:
-        batch = self.batches.of(execution.partition)
+        return self.batches.of(execution.partition)
+
+    def _flush(self) -> None:
+        """The end of a turn. Now and then the time goes along: a restarted node's clock does not go back behind it."""
         now_ms = self.clock.now_ms()
         if now_ms - self._clock_row_ms >= CLOCK_ROW_MS:
             self._clock_row_ms = now_ms
-            batch.writes.append(clock_write(now_ms))
-        return batch
+            self.batches.of(0).writes.append(clock_write(now_ms))
+        self.batches.flush()
 
     def park(self, execution: Execution) -> None:
         """Drop a waiting execution from memory. Its rows are written; when they are durable, it is gone."""
@@ -335,18 +338,19 @@ class Engine:
 
     # --- functions
 
-    def run_call(self, execution: Execution, pending: Any) -> None:
+    def run_call(self, execution: Execution, operation: Any) -> None:
         """The command of a call is durable: run it, unless nobody waits any more."""
         machine = execution.machine
-        number = pending.sequence_number
-        if machine is None or machine.pending.get(number) is not pending or number in execution.calls:
+        number: int = operation.sequence_number
+        wanted: Any = None if machine is None else machine.pending.get(number)
+        if wanted is not operation or number in execution.calls:
             execution.busy = max(0, execution.busy - 1)
             self.settle(execution)
             return
         beat = None
         if execution.beats or number in execution.attempts or execution.loaded:
             beat = self.storage.heartbeat(execution.workflow_id, execution.incarnation, execution.run, number)
-        self.runner.start(execution, pending, beat)
+        self.runner.start(execution, operation, beat)
 
     def drop_call(self, execution: Execution, sequence_number: int) -> None:
         running = execution.calls.get(sequence_number)

@@ -113,8 +113,67 @@ class Node(Protocol):
     def ended(self, execution: Execution, status: StatusRow) -> None: ...
 
 
+_MADE_WHEN_TOUCHED: dict[str, Callable[[], Any]] = {
+    "inbox": deque,  # answers that were not applied yet
+    "receivers": dict,  # channel -> sequence numbers of the RECEIVEs that wait for it
+    "timers": dict,  # sequence number -> key of its timer row
+    "sent": dict,  # receiver -> number of the last envelope sent to it
+    "calls": dict,  # sequence number -> the attempt that runs
+    "attempts": dict,  # sequence number -> the last attempt that failed
+    "first_started_ms": dict,  # sequence number -> when its first attempt began
+    "side_keys": list,  # keys of attempts and heartbeats
+    "due": list,  # sequence numbers of timers that fired
+    "requests": set,  # keys of requests from outside, accepted and perhaps not durable yet
+}
+"""A hundred thousand executions may wait for a slot: what they do not need yet, they do not have."""
+
+
 class Execution:
-    """One execution that is in memory. ``rows`` counts the rows of its journal, written or not yet."""
+    """One execution that is in memory. ``rows`` counts the rows of its journal, written or not yet.
+
+    ``busy`` counts its functions that run or are about to; ``has_slot``, ``queued`` and ``ready`` belong to the scheduler.
+    """
+
+    __slots__ = (
+        "_node",
+        "_prefix",
+        "active_row",
+        "beats",
+        "busy",
+        "created_at",
+        "error",
+        "has_slot",
+        "idle_since_s",
+        "incarnation",
+        "loaded",
+        "machine",
+        "mailbox",
+        "owner",
+        "parking",
+        "partition",
+        "paused",
+        "queued",
+        "ready",
+        "rows",
+        "run",
+        "start",
+        "status",
+        "woken",
+        "workflow_id",
+        "workflow_name",
+        *_MADE_WHEN_TOUCHED,
+    )
+
+    inbox: deque[Answer]
+    receivers: dict[str, deque[int]]
+    timers: dict[int, bytes]
+    sent: dict[str, int]
+    calls: dict[int, Any]
+    attempts: dict[int, Attempt]
+    first_started_ms: dict[int, int]
+    side_keys: list[bytes]
+    due: list[int]
+    requests: set[bytes]
 
     def __init__(self, workflow_id: str, status: StatusRow, node: Node, start: Start | None = None) -> None:
         self.workflow_id = workflow_id
@@ -130,17 +189,7 @@ class Execution:
         self.start = start
         self.machine: WorkflowMachine | None = None
         self.rows = 0
-        self.inbox: deque[Answer] = deque()
-        self.mailbox: Mailbox | None = None if start is None else Mailbox(workflow_id, status.incarnation, None)
-        self.receivers: dict[str, deque[int]] = {}
-        self.timers: dict[int, bytes] = {}
-        self.sent: dict[str, int] = {}
-        self.calls: dict[int, Any] = {}
-        self.attempts: dict[int, Attempt] = {}
-        self.first_started_ms: dict[int, int] = {}
-        self.side_keys: list[bytes] = []
-        self.due: list[int] = []
-        self.requests: set[bytes] = set()
+        self.mailbox: Mailbox | None = None
         self.busy = 0
         self.active_row: bool | None = None
         self.parking = False
@@ -152,7 +201,16 @@ class Execution:
         self.beats = False
         self.idle_since_s = 0.0
         self._node = node
-        self._prefix = journal_prefix(workflow_id, self.incarnation, self.run)
+        self._prefix = keys.number(self.partition, 2) + keys.JOURNAL + keys.id_bytes(workflow_id) + self.incarnation
+        self._prefix += keys.number(self.run)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            made = _MADE_WHEN_TOUCHED[name]()
+        except KeyError:
+            raise AttributeError(name) from None
+        setattr(self, name, made)
+        return made
 
     # --- status
 

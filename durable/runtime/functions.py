@@ -40,7 +40,9 @@ DURABLE_BACKOFF_MS = 1_000
 class RunningCall:
     """One attempt under way."""
 
-    __slots__ = ("attempt", "call", "execution", "first_started_ms", "operation", "runner", "started_ms", "stuck", "task", "timer")
+    __slots__ = (
+        "attempt", "call", "execution", "first_started_ms", "operation", "runner", "started_ms", "stuck", "task", "timer",
+    )
 
     def __init__(self, runner: FunctionRunner, execution: Execution, operation: Operation[Any], attempt: int) -> None:
         self.runner = runner

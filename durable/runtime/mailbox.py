@@ -1,8 +1,9 @@
 """The unread messages of one execution.
 
-A message is a row as soon as it is accepted, and stays one until a RECEIVE takes it; the row goes in the same batch in which the
-received value enters the journal. So it is received exactly once. What a sender sent before is remembered by the number
-of its last envelope: a smaller or equal one is a repetition, and one whose ``previous`` is unknown here leaves a gap.
+A message is a row as soon as it is accepted, and stays one until a RECEIVE takes it; the row goes in the same batch in
+which the received value enters the journal. So it is received exactly once. What a sender sent before is remembered by
+the number of its last envelope: a smaller or equal one is a repetition, and one whose ``previous`` is unknown here leaves
+a gap.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from durable.storage.node import NodeStorage
 
 
 class Mailbox:
-    """Messages by channel, in order of arrival; ``storage`` None is a mailbox that nothing was sent to yet."""
+    """Messages by channel, in order of arrival. Opened when the first message comes, or when somebody waits for one."""
 
-    def __init__(self, workflow_id: str, incarnation: bytes, storage: NodeStorage | None) -> None:
+    def __init__(self, workflow_id: str, incarnation: bytes, storage: NodeStorage) -> None:
         self.workflow_id = workflow_id
         self.incarnation = incarnation
         self._partition = keys.partition_of(workflow_id)
@@ -28,7 +29,7 @@ class Mailbox:
         self._last_from: dict[bytes, int] = {}
         self._next = 0
         self.unread = 0
-        for arrival, mail in storage.mail(workflow_id, incarnation) if storage else ():
+        for arrival, mail in storage.mail(workflow_id, incarnation):
             self._keep(arrival, mail)
 
     def accept(self, mail: Mail) -> Write:
@@ -55,7 +56,7 @@ class Mailbox:
     def last_from(self, key: bytes) -> int:
         known = self._last_from.get(key)
         if known is None:
-            known = self._storage.last_from_sender(key) if self._storage else 0
+            known = self._storage.last_from_sender(key)
             self._last_from[key] = known
         return known
 

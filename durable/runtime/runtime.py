@@ -14,6 +14,7 @@ Read next: `durable.runtime.engine`, how that is done.
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, TypeVar, overload
@@ -28,7 +29,7 @@ from durable.errors import (
     WorkflowNotFound,
 )
 from durable.journal import failures, keys
-from durable.journal.codec import ANY, ValueType, encode_value
+from durable.journal.codec import ANY, MISSING, ValueType, encode_value
 from durable.journal.entries import CANCEL, Start, Status, StatusRow, WorkflowMetadata
 from durable.journal.journal import Journal, entries
 from durable.ports import Clock, Entropy, Log
@@ -45,7 +46,6 @@ from durable.world import SystemClock, SystemEntropy
 
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
-_MISSING: Any = object()
 TOMBSTONE_MS = 3_600_000
 """How long a purged id stays taken: longer than any caller repeats a submit whose answer it did not get."""
 
@@ -129,7 +129,7 @@ class NodeRuntime:
     @overload
     async def submit(self, workflow: str, input: Any = ..., workflow_id: str | None = None) -> WorkflowHandle[Any]: ...
     async def submit(
-        self, workflow: Workflow[Any, Any] | str, input: Any = _MISSING, workflow_id: str | None = None
+        self, workflow: Workflow[Any, Any] | str, input: Any = MISSING, workflow_id: str | None = None
     ) -> WorkflowHandle[Any]:
         """Start an execution; returns when it is durable.
 
@@ -140,8 +140,7 @@ class NodeRuntime:
         engine = self._engine
         engine.check_open()
         definition = REGISTRY.workflow(workflow)
-        given = () if input is _MISSING else (input,)
-        input_json = definition.encode_input(*given, bytes_max=engine.config.value_bytes_max)
+        input_json = definition.encode_input(input, engine.config.value_bytes_max)
         if workflow_id is None:
             workflow_id = f"{definition.name}-{engine.entropy.random_bytes(8).hex()}"
         keys.id_bytes(workflow_id)
@@ -180,7 +179,7 @@ class NodeRuntime:
         await self._engine.batches.drained()
         return admin.list_executions(self._engine, Status(status) if status else None, workflow, limit, after)
 
-    async def purge(self, older_than: float | timedelta = 0.0) -> list[str]:
+    async def purge(self, older_than: float | timedelta = 0.0) -> builtins.list[str]:
         """Delete finished executions that ended more than ``older_than`` seconds ago. Returns (and logs) their ids.
 
         A purged id stays taken for an hour, so that a repeated submit does not run again what was done.
@@ -298,9 +297,9 @@ class NodeRuntime:
             return
         if execution.paused:
             await self._resume(workflow_id)
-        recorded: asyncio.Future[None] = engine.loop.create_future()
-        engine.answer(execution, Answer(CANCEL, recorded=lambda: recorded.done() or recorded.set_result(None)))
-        await recorded
+        recorded = asyncio.Event()
+        engine.answer(execution, Answer(CANCEL, recorded=recorded.set))
+        await recorded.wait()
 
     async def _pause(self, workflow_id: str) -> None:
         execution = await self._found(workflow_id)

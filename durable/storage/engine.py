@@ -22,7 +22,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from durable.errors import StoreClosed, StoreError
@@ -66,10 +66,9 @@ class DiskStore(ABC):
 
     def write(self, batch: Batch) -> None:
         self._refuse_if_unfit()
+        writes = self._batch(batch)  # a TypeError from here is the caller's mistake, and no fault of the disk
         try:
-            self._write(batch)
-        except (TypeError, AttributeError):  # not bytes: the caller's mistake; nothing was written
-            raise
+            self._write(writes)
         except Exception as error:
             raise self._poisoned(error, "writing") from error
 
@@ -133,7 +132,11 @@ class DiskStore(ABC):
     def _scan(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]: ...
 
     @abstractmethod
-    def _write(self, batch: Batch) -> None: ...
+    def _batch(self, batch: Batch) -> Any:
+        """The batch as the engine takes it. Raises `TypeError` for what is not bytes."""
+
+    @abstractmethod
+    def _write(self, writes: Any) -> None: ...
 
     @abstractmethod
     def _sync(self) -> None: ...

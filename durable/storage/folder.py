@@ -51,13 +51,13 @@ _SIGNS: tuple[tuple[type[StoreError], tuple[str, ...], str], ...] = (
         StoreCorrupted,
         ("orruption", "checksum", "missing files", "No such file", "does not exist", "NotFound"),
         "files of the store are damaged or missing. It is not used as it is, because what was acknowledged "
-        "could be silently gone. Keep a copy of the folder, then bring back a backup or, in a cluster, let this node "
-        "start empty and be filled from its peers.",
+        "could be silently gone. Keep a copy of the folder, then bring back a backup or, in a "
+        "cluster, let this node start empty and be filled from its peers.",
     ),
     (StoreClosed, ("already closed", "is closed"), "it was closed before this call; open it again."),
 )
-"""The first row with a sign in the engine's message decides. Full comes first: RocksDB repeats an old failure's
-cause inside later messages, and a full disk is the one that a person can act on."""
+"""The first row with a sign in the engine's message decides. Full comes first: RocksDB repeats an old
+failure's cause inside later messages, and a full disk is the one that a person can act on."""
 
 
 def prepare(folder: Path, engine: str) -> None:

@@ -87,13 +87,16 @@ class LevelDBStore(DiskStore):
     def _scan(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
         return _rows(self._db, low, high, reverse, self.folder, self._closed_error())
 
-    def _write(self, batch: Batch) -> None:
+    def _batch(self, batch: Batch) -> Any:
         writes = self._db.write_batch()
         for key, value in batch:
             if value is None:
                 writes.delete(key)
             else:
                 writes.put(key, value)
+        return writes
+
+    def _write(self, writes: Any) -> None:
         writes.write()
 
     def _sync(self) -> None:
@@ -152,12 +155,17 @@ class _LevelDBSnapshot(DiskSnapshot):
 def _rows(
     source: Any, low: bytes, high: bytes | None, reverse: bool, folder: Path, closed: StoreClosed
 ) -> Iterator[tuple[bytes, bytes]]:
-    """The rows of a store or snapshot. The iterator is made at once: later writes do not show in it."""
-    iterator = source.iterator(start=low, stop=high, reverse=reverse, verify_checksums=True)
+    """The rows of the range. The iterator is made at once: later writes do not show in it."""
+    # Reversed, plyvel (1.5.1) loses the only row of a range with a start: so its end is looked for here.
+    first = None if reverse else low
+    iterator = source.iterator(start=first, stop=high, reverse=reverse, verify_checksums=True)
 
     def rows() -> Iterator[tuple[bytes, bytes]]:
         try:
-            yield from iterator
+            for row in iterator:
+                if row[0] < low:
+                    return
+                yield row
         except RuntimeError as error:  # plyvel cuts its iterators off at close by itself
             raise closed from error
         except plyvel.Error as error:

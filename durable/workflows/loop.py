@@ -57,8 +57,8 @@ class ReadyHandle(asyncio.Handle):
     def __init__(
         self, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
     ) -> None:
-        self._callback = callback  # type: ignore[assignment]
-        self._args = args  # type: ignore[assignment]
+        self._callback = callback
+        self._args = args
         self._context = context if context is not None else contextvars.copy_context()
         self._cancelled = False
 
@@ -70,27 +70,32 @@ class ReadyHandle(asyncio.Handle):
 
 
 class WorkflowTask(asyncio.Task[T]):
-    """A task that hashes by its creation number, so that sets of tasks iterate alike in every process."""
+    """A task that hashes by its creation number, so that sets of tasks iterate alike in every process.
 
-    __slots__ = ("number",)
+    The number counts from the loop's ``hash_base``: asyncio also keeps one set of all tasks of the process, in which the
+    first tasks of ten thousand executions must not all have the same hash.
+    """
+
+    __slots__ = ("_hash",)
 
     def __init__(
         self, number: int, coro: Coroutine[Any, Any, T], loop: WorkflowLoop, context: contextvars.Context | None
     ) -> None:
-        self.number = number
+        self._hash = loop.hash_base + number
         super().__init__(coro, loop=loop, name=f"task-{number}", context=context)
 
     def __hash__(self) -> int:
-        return self.number
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
         return self is other
 
 
 class WorkflowLoop(asyncio.AbstractEventLoop):
-    """The loop of one execution. ``time()`` is in seconds since 1970."""
+    """The loop of one execution. ``time()`` is in seconds since 1970; ``hash_base`` differs by execution, not by run."""
 
-    def __init__(self, make_timer: TimerFactory) -> None:
+    def __init__(self, make_timer: TimerFactory, hash_base: int = 0) -> None:
+        self.hash_base = hash_base
         self.now_s = 0.0
         self.dead = False
         self.tasks: list[weakref.ref[WorkflowTask[Any]]] = []
@@ -163,7 +168,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     # --- what asyncio asks of a loop
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         handle = ReadyHandle(callback, args, context)
@@ -171,12 +176,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             self._ready.append(handle)
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         return self._make_timer(delay, callback, args, context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         return self._make_timer(when - self.now_s, callback, args, context)
@@ -241,12 +246,13 @@ def _needs_the_world(name: str) -> Callable[..., NoReturn]:
 
 
 for _name in (
-    "run_in_executor call_soon_threadsafe create_connection create_server create_datagram_endpoint create_unix_connection "
-    "create_unix_server connect_accepted_socket connect_read_pipe connect_write_pipe subprocess_exec subprocess_shell "
-    "getaddrinfo getnameinfo sock_accept sock_connect sock_recv sock_recv_into sock_recvfrom sock_sendall sock_sendfile "
-    "sock_sendto sendfile start_tls add_reader add_writer remove_reader remove_writer add_signal_handler "
-    "remove_signal_handler run_forever run_until_complete stop set_default_executor"
-).split():
+    "run_in_executor", "call_soon_threadsafe", "create_connection", "create_server", "create_datagram_endpoint",
+    "create_unix_connection", "create_unix_server", "connect_accepted_socket", "connect_read_pipe",
+    "connect_write_pipe", "subprocess_exec", "subprocess_shell", "getaddrinfo", "getnameinfo", "sock_accept",
+    "sock_connect", "sock_recv", "sock_recv_into", "sock_recvfrom", "sock_sendall", "sock_sendfile", "sock_sendto",
+    "sendfile", "start_tls", "add_reader", "add_writer", "remove_reader", "remove_writer", "add_signal_handler",
+    "remove_signal_handler", "run_forever", "run_until_complete", "stop", "set_default_executor",
+):
     setattr(WorkflowLoop, _name, _needs_the_world(_name))
 WorkflowLoop.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
 

@@ -37,6 +37,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
+from zlib import crc32
 
 import msgspec
 
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 Pending: TypeAlias = Operation[Any] | DurableTimer
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """How a run ended. ``next_input_json`` is set when it goes on as a new run (continue-as-new)."""
 
     status: Status
@@ -94,7 +95,7 @@ class WorkflowMachine:
         self.workflow_id = workflow_id
         self.value_bytes_max = value_bytes_max
         self.cursor = ReplayCursor(recorded, workflow_id)
-        self.loop = WorkflowLoop(self._make_timer)
+        self.loop = WorkflowLoop(self._make_timer, crc32(start.seed.encode()))  # type: ignore[abstract]
         self.loop.now_s = start.timestamp / 1000
         self.now_ms = start.timestamp
         self.wall_ms = start.timestamp
