@@ -82,7 +82,6 @@ class FunctionRunner:
         self._failed = failed
         self._beat = beat
         self._loop = asyncio.get_running_loop()
-        self._base_context = contextvars.copy_context()
 
     # --- starting
 
@@ -105,7 +104,7 @@ class FunctionRunner:
             lambda details: self._heartbeat(running, details),
         )
         running.call = call
-        context = self._base_context.copy()
+        context = contextvars.Context()  # empty: after a crash another process opens the node, with other variables
         context.run(_CURRENT.set, call)
         work = operation.payload
         try:
