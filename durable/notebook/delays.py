@@ -72,8 +72,8 @@ def _plot(policy: RetryPolicy, shown: int, drawn: Sequence[Sequence[float]], kep
     for index, value in enumerate(middle):
         low, high = y(value * (1 - policy.jitter)), y(value * (1 + policy.jitter))
         wide = min(step * 0.62, 44)
-        box = {"x": x(index) - wide / 2, "y": high, "width": wide, "height": max(low - high, 1.5)}
-        parts.append(tag("rect", **box, rx=3, class_="durable-wait"))
+        tall = max(low - high, 1.5)
+        parts.append(tag("rect", x=x(index) - wide / 2, y=high, width=wide, height=tall, rx=3, class_="durable-wait"))
         parts.append(text(x(index), HEIGHT - BOTTOM + 16, index + 1, class_="durable-small", text_anchor="middle"))
         for number, waits in enumerate(drawn):
             at = x(index) + (number - (len(drawn) - 1) / 2) * min(wide / max(len(drawn), 1), 7)
