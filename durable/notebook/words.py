@@ -7,7 +7,7 @@ run is worth a line, and two runs should read alike.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from durable.journal.entries import EntryType, Failure, JournalEntry
@@ -89,7 +89,7 @@ def _child(entry: JournalEntry, given: Any) -> str:
     return f"{_json(given[1])}{' (detached)' if given[2] else ''}"
 
 
-_ARGUMENTS = {
+_ARGUMENTS: dict[EntryType, Callable[[JournalEntry, Any], str]] = {
     EntryType.CALL: _call,
     EntryType.SLEEP: _sleep,
     EntryType.SEND: _send,
