@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,11 @@ class RetryPolicy:
         if self.deadline is not None and elapsed_s + delay > self.deadline:
             return None
         return delay
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from durable.notebook.tables import bundle
+
+        return bundle(self)
 
     def _rows(self) -> Iterable[tuple[str, str]]:
         yield "attempts", "no bound" if self.max_attempts is None else str(self.max_attempts)

@@ -37,7 +37,7 @@ from durable.runtime.functions import DURABLE_BACKOFF_MS, FunctionRunner, Runnin
 from durable.runtime.post import PostOffice
 from durable.runtime.scheduler import Scheduler
 from durable.storage.node import NodeStorage, clock_write
-from durable.workflows.definition import REGISTRY, Workflow
+from durable.workflows.definition import REGISTRY, Call, Workflow
 from durable.workflows.machine import Outcome
 
 log = logging.getLogger("durable")
@@ -383,11 +383,12 @@ class Engine:
     def _retry_later(self, execution: Execution, operation: Any, delay_s: float) -> None:
         self.loop.call_later(delay_s, self.run_call, execution, operation)
 
-    def _beat(self, running: RunningCall, details_json: bytes) -> None:
-        execution = running.execution
-        if execution.calls.get(running.operation.sequence_number) is running and not self.closed:
+    def _beat(self, call: Call, details_json: bytes) -> None:
+        execution = self.live.get(call.workflow_id)
+        running = execution.calls.get(call.sequence_number) if execution else None
+        if execution is not None and running is not None and running.call is call and not self.closed:
             execution.beats = True
-            execution.record_heartbeat(running.operation.sequence_number, details_json, self.batch(execution))
+            execution.record_heartbeat(call.sequence_number, details_json, self.batch(execution))
 
     # --- envelopes
 

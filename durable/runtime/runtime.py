@@ -30,8 +30,8 @@ from durable.errors import (
 )
 from durable.journal import failures, keys
 from durable.journal.codec import ANY, MISSING, ValueType, encode_value
-from durable.journal.entries import CANCEL, JournalEntry, Start, Status, StatusRow, WorkflowMetadata
-from durable.journal.journal import entries
+from durable.journal.entries import CANCEL, Start, Status, StatusRow, WorkflowMetadata
+from durable.journal.journal import Journal, entries
 from durable.ports import Clock, Entropy, Log
 from durable.runtime import admin
 from durable.runtime.config import NodeConfig
@@ -173,7 +173,7 @@ class NodeRuntime:
         workflow: str | None = None,
         limit: int = 100,
         after: str | None = None,
-    ) -> builtins.list[WorkflowMetadata]:
+    ) -> admin.Executions:
         """Executions by partition and id, at most ``limit``; ``after`` goes on behind the last id of the page before."""
         self._engine.check_open()
         await self._engine.batches.drained()
@@ -227,7 +227,22 @@ class NodeRuntime:
         row = await self._status_row(workflow_id)
         return admin.metadata(self._engine, workflow_id, row)
 
-    async def _journal(self, workflow_id: str) -> builtins.list[JournalEntry]:
+    def _glance(self, workflow_id: str) -> WorkflowMetadata | str:
+        """What a repr shows of an execution, without waiting for the log; or in words why there is nothing to show."""
+        if self._engine.closed or self._engine.failure is not None:
+            return "its runtime is closed"
+        row = self._engine.storage.status(workflow_id)
+        return "no such execution" if row is None else admin.metadata(self._engine, workflow_id, row)
+
+    def _overview(self, limit: int) -> tuple[str, admin.Executions, bool]:
+        """What a repr shows of this node: open or not, the first executions, and whether there are more."""
+        engine = self._engine
+        if engine.closed or engine.failure is not None:
+            return ("stopped" if engine.failure else "closed"), admin.Executions(), False
+        found = admin.list_executions(engine, None, None, limit + 1, None)
+        return "open", admin.Executions(found[:limit]), len(found) > limit
+
+    async def _journal(self, workflow_id: str) -> Journal:
         row = await self._status_row(workflow_id)
         storage = self._engine.storage
         rows = storage.rows(workflow_id, row.incarnation, row.run)
@@ -326,6 +341,11 @@ class NodeRuntime:
     def __repr__(self) -> str:
         state = "stopped" if self._engine.failure else "closed" if self._engine.closed else "open"
         return f"<NodeRuntime {self.node_id} {state}, {len(self._engine.live)} executions in memory>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from durable.notebook.tables import bundle
+
+        return bundle(self)
 
 
 def _check_same(workflow_id: str, existing: Start, workflow: str, input_json: bytes) -> None:

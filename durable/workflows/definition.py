@@ -397,35 +397,33 @@ class Call:
     """
 
     __slots__ = (
-        "_beat", "attempt", "cancelled", "epoch", "idempotency_key", "last_heartbeat", "run", "sequence_number", "workflow_id",
+        "_beat", "_incarnation", "attempt", "cancelled", "epoch", "last_heartbeat", "run", "sequence_number", "workflow_id",
     )
 
     def __init__(
         self,
-        workflow_id: str,
-        incarnation: bytes,
-        run: int,
-        sequence_number: int,
+        address: tuple[str, bytes, int, int],
         attempt: int,
         last_heartbeat: Any,
-        beat: Callable[[Any], None],
+        beat: Callable[[Call, Any], None],
     ) -> None:
-        self.workflow_id = workflow_id
-        self.run = run
-        self.sequence_number = sequence_number
+        self.workflow_id, self._incarnation, self.run, self.sequence_number = address
         self.attempt = attempt
-        self.idempotency_key = f"{workflow_id}:{incarnation.hex()}:{run}:{sequence_number}"
         self.epoch = 0
         self.cancelled = False
         self.last_heartbeat = last_heartbeat
         self._beat = beat
+
+    @property
+    def idempotency_key(self) -> str:
+        return f"{self.workflow_id}:{self._incarnation.hex()}:{self.run}:{self.sequence_number}"
 
     def heartbeat(self, details: Any = None) -> None:
         """Record progress: the next attempt, in this process or after a crash, finds it as ``last_heartbeat``.
 
         Recorded soon, not at once: a crash may lose the newest one, never an older one.
         """
-        self._beat(details)
+        self._beat(self, details)
         self.last_heartbeat = details
 
 
