@@ -28,7 +28,7 @@ from durable.journal.entries import (
     Status,
     StatusRow,
 )
-from durable.journal.timers import TimerQueue
+from durable.journal.timers import Timer, TimerQueue
 from durable.ports import Clock, Entropy, Log
 from durable.runtime.batches import Batches, PartitionBatch
 from durable.runtime.config import NodeConfig
@@ -198,8 +198,20 @@ class Engine:
 
     def _next_run(self, execution: Execution, input_json: bytes, batch: PartitionBatch, now_ms: int) -> None:
         self._drop_calls(execution)
+        self._drop_answers(execution, batch)
         execution.continue_as_new(input_json, batch, now_ms)
         execution.begin(self._workflow(execution), batch, now_ms, self.config.value_bytes_max)
+
+    def _drop_answers(self, execution: Execution, batch: PartitionBatch) -> None:
+        """What was answered to the run that ends is nothing to the next, which counts from 0 again: but a cancel is."""
+        answers = list(execution.inbox)
+        execution.inbox.clear()
+        for answer in answers:
+            if answer.sequence_number == CANCEL:
+                execution.inbox.append(answer)
+            elif answer.recorded is not None:
+                batch.effects.append((answer.recorded,))
+        execution.due.clear()
 
     def _workflow(self, execution: Execution) -> Workflow[Any, Any]:
         return REGISTRY.workflow(execution.workflow_name)
@@ -342,6 +354,8 @@ class Engine:
         """The command of a call is durable: run it, unless nobody waits any more."""
         machine = execution.machine
         number = pending.sequence_number
+        if pending.machine.start.run != execution.run:
+            return  # its run has ended, and with it the count of what is busy
         if machine is None or machine.pending.get(number) is not pending or number in execution.calls:
             execution.busy = max(0, execution.busy - 1)
             self.settle(execution)
@@ -395,11 +409,10 @@ class Engine:
 
     # --- timers
 
-    def arm_timer(self, execution: Execution, sequence_number: int, fire_at_ms: int) -> None:
-        if sequence_number in execution.timers:
-            timer = (fire_at_ms, execution.workflow_id, execution.run, sequence_number)
-            if self.timers.add(timer):
-                self.set_alarm()
+    def arm_timer(self, execution: Execution, timer: Timer) -> None:
+        _, _, run, sequence_number = timer
+        if run == execution.run and sequence_number in execution.timers and self.timers.add(timer):
+            self.set_alarm()
 
     def set_alarm(self) -> None:
         """One timer of the event loop for all of the node's."""

@@ -96,7 +96,7 @@ def _main() -> None:
 
 
 def _call(order: _Order) -> bytes:
-    from durable.workflows.definition import REGISTRY, Function
+    from durable.workflows.definition import REGISTRY
     from durable.workflows.definition import function as register
 
     if order.body is not None:

@@ -9,7 +9,6 @@ Read next: `durable.workflows.context`, what the author's code is given.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import sys
 import typing
@@ -396,7 +395,7 @@ class Call:
     to the service you call, so that it can recognise a repetition. ``cancelled`` becomes True when nobody waits any more.
     """
 
-    __slots__ = ("_beat", "attempt", "cancelled", "epoch", "last_heartbeat", "run", "sequence_number", "workflow_id", "idempotency_key")
+    __slots__ = ("_beat", "attempt", "cancelled", "epoch", "idempotency_key", "last_heartbeat", "run", "sequence_number", "workflow_id")
 
     def __init__(
         self,

@@ -245,13 +245,7 @@ def _needs_the_world(name: str) -> Callable[..., NoReturn]:
     return refuse
 
 
-for _name in (
-    "run_in_executor call_soon_threadsafe create_connection create_server create_datagram_endpoint create_unix_connection "
-    "create_unix_server connect_accepted_socket connect_read_pipe connect_write_pipe subprocess_exec subprocess_shell "
-    "getaddrinfo getnameinfo sock_accept sock_connect sock_recv sock_recv_into sock_recvfrom sock_sendall sock_sendfile "
-    "sock_sendto sendfile start_tls add_reader add_writer remove_reader remove_writer add_signal_handler "
-    "remove_signal_handler run_forever run_until_complete stop set_default_executor"
-).split():
+for _name in ["run_in_executor", "call_soon_threadsafe", "create_connection", "create_server", "create_datagram_endpoint", "create_unix_connection", "create_unix_server", "connect_accepted_socket", "connect_read_pipe", "connect_write_pipe", "subprocess_exec", "subprocess_shell", "getaddrinfo", "getnameinfo", "sock_accept", "sock_connect", "sock_recv", "sock_recv_into", "sock_recvfrom", "sock_sendall", "sock_sendfile", "sock_sendto", "sendfile", "start_tls", "add_reader", "add_writer", "remove_reader", "remove_writer", "add_signal_handler", "remove_signal_handler", "run_forever", "run_until_complete", "stop", "set_default_executor"]:
     setattr(WorkflowLoop, _name, _needs_the_world(_name))
 WorkflowLoop.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
 
