@@ -16,6 +16,7 @@ Read next: `durable.journal.failures`, how an exception is recorded.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable
 from functools import lru_cache
@@ -29,6 +30,8 @@ from durable.journal.entries import Row
 
 T = TypeVar("T")
 VALUE_BYTES_MAX = 16 * 1024 * 1024
+MISSING: Any = object()
+"""No value was given, which None cannot say: None is a value."""
 
 
 # --- values ---------------------------------------------------------------------------------------------------------
@@ -97,12 +100,12 @@ def _holds_set(value: Any) -> bool:
             if type(item) not in _SCALARS and _holds_set(item):
                 return True
         return False
-    return kind is set or kind is frozenset or _type_may_hold_set(kind)
+    return kind is set or kind is frozenset or _type_may_hold_set(kind)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=4096)
 def _type_may_hold_set(kind: type) -> bool:
-    hints = " ".join(str(hint) for base in kind.__mro__ for hint in base.__dict__.get("__annotations__", {}).values())
+    hints = " ".join(str(hint) for base in kind.__mro__ for hint in inspect.get_annotations(base).values())
     return any(word in hints.lower() for word in ("set", "any", "object", "collection", "iterable"))
 
 
@@ -184,7 +187,7 @@ ANY: ValueType[Any] = ValueType(Any)
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack_row = msgspec.msgpack.Decoder(Row).decode
+_unpack_row: Callable[[bytes], Row] = msgspec.msgpack.Decoder(Row).decode
 
 
 class CorruptRow(Exception):

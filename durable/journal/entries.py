@@ -18,7 +18,7 @@ Read next: `durable.journal.codec`, how rows and values become bytes.
 from __future__ import annotations
 
 import enum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -151,6 +151,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     started_at_ms: int
     next_at_ms: int
     error: Failure
+    failed_at_ms: int = 0
 
 
 class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +192,11 @@ class WorkflowMetadata(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     incarnation: str
     run: int
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from durable.notebook.tables import bundle
+
+        return bundle(self)
 
 
 class EnvelopeKind(enum.Enum):

@@ -14,6 +14,7 @@ What always holds of a journal:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from durable.errors import JournalCorrupted
 from durable.journal.codec import CorruptRow, unpack_row
@@ -48,7 +49,23 @@ def decode_rows(workflow_id: str, raw: Iterable[bytes]) -> list[Row]:
     return rows
 
 
-def entries(rows: Sequence[Row], attempts: Sequence[Attempt] = ()) -> list[JournalEntry]:
+class Journal(list[JournalEntry]):
+    """The entries of a run: a list, which a notebook shows as a table. ``started_at`` is when the run began (ms since 1970)."""
+
+    started_at: int | None = None
+
+    def __str__(self) -> str:
+        from durable.notebook.tables import show
+
+        return str(show(self))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from durable.notebook.tables import bundle
+
+        return bundle(self)
+
+
+def entries(rows: Sequence[Row], attempts: Sequence[Attempt] = ()) -> Journal:
     """The operations of a run in the order in which the code made them; requests to cancel stand where they came.
 
     >>> from durable.journal.entries import EntryType
@@ -58,12 +75,15 @@ def entries(rows: Sequence[Row], attempts: Sequence[Attempt] = ()) -> list[Journ
     >>> entry.name, entry.output_json, entry.completed, entry.completion_order
     ('charge', '"ok"', True, 0)
     """
+    built = Journal()
     commands: list[Command] = []
     answers: dict[int, tuple[int, Completion]] = {}
     cancels: list[tuple[int, JournalEntry]] = []
     order = 0
     for row in rows:
-        if type(row) is Command:
+        if type(row) is Start:
+            built.started_at = row.timestamp
+        elif type(row) is Command:
             commands.append(row)
         elif type(row) is Completion:
             if row.sequence_number == CANCEL:
@@ -74,7 +94,8 @@ def entries(rows: Sequence[Row], attempts: Sequence[Attempt] = ()) -> list[Journ
     tried: dict[int, list[Attempt]] = {}
     for attempt in attempts:
         tried.setdefault(attempt.sequence_number, []).append(attempt)
-    built = [_entry(index, row, answers.get(index), tuple(tried.get(index, ()))) for index, row in enumerate(commands)]
+    for index, command in enumerate(commands):
+        built.append(_entry(index, command, answers.get(index), tuple(tried.get(index, ()))))
     for place, entry in reversed(cancels):
         built.insert(place, entry)
     return built

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,11 @@ class RetryPolicy:
             return None
         return delay
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from durable.notebook.tables import bundle
+
+        return bundle(self)
+
     def _rows(self) -> Iterable[tuple[str, str]]:
         yield "attempts", "no bound" if self.max_attempts is None else str(self.max_attempts)
         yield "first delay", f"{self.initial_delay:g} s"
@@ -81,7 +87,7 @@ class RetryPolicy:
         yield "longest delay", f"{self.max_delay:g} s"
         yield "jitter", f"± {self.jitter:.0%}"
         yield "deadline", "none" if self.deadline is None else f"{self.deadline:g} s"
-        yield "not retried", ", ".join(kind.__name__ for kind in self.no_retry) or "–"
+        yield "not retried", ", ".join(kind.__name__ for kind in self.no_retry) or "none"
 
 
 NO_RETRY = RetryPolicy(max_attempts=1)

@@ -51,10 +51,19 @@ def metadata(engine: Engine, workflow_id: str, row: StatusRow) -> WorkflowMetada
     return found
 
 
+class Executions(list[WorkflowMetadata]):
+    """What ``runtime.list`` gives: a list, which a notebook shows as a table."""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from durable.notebook.tables import bundle
+
+        return bundle(self)
+
+
 def list_executions(
     engine: Engine, status: Status | None, workflow: str | None, limit: int, after: str | None
-) -> list[WorkflowMetadata]:
-    found: list[WorkflowMetadata] = []
+) -> Executions:
+    found = Executions()
     for workflow_id, row in engine.storage.statuses(after):
         if len(found) >= limit:
             break

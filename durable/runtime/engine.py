@@ -37,7 +37,7 @@ from durable.runtime.functions import DURABLE_BACKOFF_MS, FunctionRunner, Runnin
 from durable.runtime.post import PostOffice
 from durable.runtime.scheduler import Scheduler
 from durable.storage.node import NodeStorage, clock_write
-from durable.workflows.definition import REGISTRY, Workflow
+from durable.workflows.definition import REGISTRY, Call, Workflow
 from durable.workflows.machine import Outcome
 
 log = logging.getLogger("durable")
@@ -100,19 +100,26 @@ class Engine:
 
     def park(self, execution: Execution) -> None:
         """Drop a waiting execution from memory. Its rows are written; when they are durable, it is gone."""
-        execution.drop()
-        execution.parking = True
-        batch = self.batch(execution)
+        batch = self.put_down(execution)
         execution.status_write(batch, self.clock.now_ms())
         execution.set_active(batch, False)
-        batch.effects.append((self._parked, execution))
 
-    def _parked(self, execution: Execution) -> None:
-        execution.parking = False
+    def put_down(self, execution: Execution) -> PartitionBatch:
+        """Drop the machine. Until all that it wrote is durable nothing wakes the execution: the store has not all its rows."""
+        execution.drop()
+        batch = execution.parking = self.batch(execution)
+        batch.effects.append((self._parked, execution, batch))
+        return batch
+
+    def _parked(self, execution: Execution, batch: PartitionBatch) -> None:
+        if execution.parking is not batch:
+            return  # it has written more since
+        execution.parking = None
         if execution.inbox or execution.due or self._has_work(execution):
             self.scheduler.wake(execution)
-        elif not execution.calls and self.live.get(execution.workflow_id) is execution:
-            del self.live[execution.workflow_id]
+        elif execution.status in (Status.WAITING, Status.PAUSED) and not execution.calls:
+            if self.live.get(execution.workflow_id) is execution:
+                del self.live[execution.workflow_id]
 
     def _has_work(self, execution: Execution) -> bool:
         """Mail came while it was being parked: only its code can tell whether that is what it waits for."""
@@ -127,7 +134,8 @@ class Engine:
 
     def drive(self, execution: Execution) -> None:
         """Run an execution until everything in it waits; called by the scheduler, in a turn of its own."""
-        if self.failure is not None or execution.status.finished or execution.status is Status.DIVERGED:
+        stopped = execution.status.finished or execution.status is Status.DIVERGED
+        if self.failure is not None or stopped or execution.parking is not None:
             self.scheduler.release(execution)
             return
         batch = self.batch(execution)
@@ -174,6 +182,8 @@ class Engine:
         """After a step: does it run on, in a function, or does it wait?"""
         if execution.busy or execution.inbox or execution.machine is None or execution.status.finished:
             return
+        if execution.ready or execution.queued:
+            return  # it was woken: whether it waits is seen when it has had its turn
         if execution.status is not Status.WAITING:
             execution.move(Event.WAIT)
         self.scheduler.release(execution)
@@ -224,6 +234,8 @@ class Engine:
                 execution.record_only(answer, batch, self.clock.now_ms())
             else:
                 kept.append(answer)
+        if len(kept) < len(execution.inbox):
+            self.put_down(execution)
         execution.inbox = kept
         self.scheduler.release(execution)
 
@@ -304,21 +316,21 @@ class Engine:
         """The code does not match the journal: stop, lose nothing, and try again when the code changes."""
         log.error("execution %s stops: %s", execution.workflow_id, error)
         self._drop_calls(execution)
-        execution.drop()
-        execution.inbox.clear()
-        execution.due.clear()
         execution.move(Event.DIVERGE)
         execution.error = failures.record(error)
-        batch = self.batch(execution)
+        batch = self.put_down(execution)
         row = execution.status_write(batch, self.clock.now_ms())
         execution.set_active(batch, True)
         self.stuck.setdefault(execution.workflow_name, {})[execution.workflow_id] = None
         self.scheduler.release(execution)
         batch.effects.append((self._stopped, execution, row))
+        if any(answer.sequence_number == CANCEL for answer in execution.inbox):
+            self.end_without_code(execution)
 
     def _stopped(self, execution: Execution, row: StatusRow) -> None:
-        if self.live.get(execution.workflow_id) is execution and execution.machine is None and not execution.inbox:
-            del self.live[execution.workflow_id]
+        if self.live.get(execution.workflow_id) is execution and execution.status is Status.DIVERGED:
+            if not execution.inbox and not execution.due:
+                del self.live[execution.workflow_id]
         self._tell(execution.workflow_id, row)
 
     def _wait_for_code(self, execution: Execution) -> None:
@@ -350,20 +362,21 @@ class Engine:
 
     # --- functions
 
-    def run_call(self, execution: Execution, pending: Any) -> None:
+    def run_call(self, execution: Execution, operation: Any) -> None:
         """The command of a call is durable: run it, unless nobody waits any more."""
         machine = execution.machine
-        number = pending.sequence_number
-        if pending.machine.start.run != execution.run:
+        if operation.machine.start.run != execution.run:
             return  # its run has ended, and with it the count of what is busy
-        if machine is None or machine.pending.get(number) is not pending or number in execution.calls:
+        number: int = operation.sequence_number
+        wanted: Any = None if machine is None else machine.pending.get(number)
+        if wanted is not operation or number in execution.calls:
             execution.busy = max(0, execution.busy - 1)
             self.settle(execution)
             return
         beat = None
         if execution.beats or number in execution.attempts or execution.loaded:
             beat = self.storage.heartbeat(execution.workflow_id, execution.incarnation, execution.run, number)
-        self.runner.start(execution, pending, beat)
+        self.runner.start(execution, operation, beat)
 
     def drop_call(self, execution: Execution, sequence_number: int) -> None:
         running = execution.calls.get(sequence_number)
@@ -396,11 +409,12 @@ class Engine:
     def _retry_later(self, execution: Execution, operation: Any, delay_s: float) -> None:
         self.loop.call_later(delay_s, self.run_call, execution, operation)
 
-    def _beat(self, running: RunningCall, details_json: bytes) -> None:
-        execution = running.execution
-        if execution.calls.get(running.operation.sequence_number) is running and not self.closed:
+    def _beat(self, call: Call, details_json: bytes) -> None:
+        execution = self.live.get(call.workflow_id)
+        running = execution.calls.get(call.sequence_number) if execution else None
+        if execution is not None and running is not None and running.call is call and not self.closed:
             execution.beats = True
-            execution.record_heartbeat(running.operation.sequence_number, details_json, self.batch(execution))
+            execution.record_heartbeat(call.sequence_number, details_json, self.batch(execution))
 
     # --- envelopes
 

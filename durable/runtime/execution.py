@@ -194,7 +194,7 @@ class Execution:
         self.mailbox: Mailbox | None = None
         self.busy = 0
         self.active_row: bool | None = None
-        self.parking = False
+        self.parking: PartitionBatch | None = None
         self.has_slot = False
         self.queued = False
         self.ready = False
@@ -424,14 +424,17 @@ class Execution:
     ) -> None:
         """An operation that the journal has and whose answer it lacks: go on with it."""
         kind, number = command.entry_type, pending.sequence_number
-        if kind is EntryType.CALL and pending.payload.function.once:
+        if number in self.calls:
+            return  # it was paused, and this call still runs: its answer comes
+        last = self.attempts.get(number)
+        if kind is EntryType.CALL and last is not None and self._waits_for_retry(last, storage, now_ms):
+            self.back_off(number, last.next_at_ms, batch)
+        elif kind is EntryType.CALL and pending.payload.function.once:
             unknown = OutcomeUnknown(
                 f"{command.name} (entry {number}) was started and its result was never recorded: the process died, or this "
                 "node lost it. It may have happened or not. It is declared once=True, so it is not run again."
             )
             self.inbox.append(Answer(number, error=failures.record(unknown)))
-        elif kind is EntryType.CALL and (last := self.attempts.get(number)) is not None and last.next_at_ms > now_ms:
-            self.back_off(number, last.next_at_ms, batch)
         elif kind in (EntryType.CALL, EntryType.SIDE_EFFECT, EntryType.SLEEP, EntryType.RECEIVE):
             BEGIN[kind](self, command, pending, batch)
         elif kind is EntryType.SEND and not storage.has(self._outbox_key(EnvelopeKind.SEND, number)):
@@ -439,6 +442,13 @@ class Execution:
         elif kind is EntryType.CHILD and self.start is not None and number < self.start.forked_at:
             self._begin_child(command, pending, batch)
         # other SENDs and CHILDs are under way: their envelopes are in the outbox, or were accepted
+
+    def _waits_for_retry(self, last: Attempt, storage: NodeStorage, now_ms: int) -> bool:
+        """Whether the next attempt has not begun: it is not due, or the timer that begins it has not fired."""
+        number, fire_at_ms = last.sequence_number, last.next_at_ms
+        return fire_at_ms > now_ms or storage.has(
+            keys.timer(self.partition, fire_at_ms, self.workflow_id, self.run, number)
+        )
 
     def back_off(self, number: int, next_at_ms: int, batch: PartitionBatch) -> None:
         """A call waits for its next attempt by a durable timer, like a sleep: the execution can be parked meanwhile."""

@@ -40,7 +40,9 @@ DURABLE_BACKOFF_MS = 1_000
 class RunningCall:
     """One attempt under way."""
 
-    __slots__ = ("attempt", "call", "execution", "first_started_ms", "operation", "runner", "started_ms", "stuck", "task", "timer")
+    __slots__ = (
+        "attempt", "call", "execution", "first_started_ms", "operation", "runner", "started_ms", "stuck", "task", "timer",
+    )
 
     def __init__(self, runner: FunctionRunner, execution: Execution, operation: Operation[Any], attempt: int) -> None:
         self.runner = runner
@@ -71,7 +73,7 @@ class FunctionRunner:
         value_bytes_max: int,
         answered: Callable[[RunningCall, bytes | None, Failure | None], None],
         failed: Callable[[RunningCall, Attempt], None],
-        beat: Callable[[RunningCall, bytes], None],
+        beat: Callable[[Call, bytes], None],
     ) -> None:
         self.now_ms = now_ms
         self.threads = ThreadPool(max_threads)
@@ -80,7 +82,6 @@ class FunctionRunner:
         self._failed = failed
         self._beat = beat
         self._loop = asyncio.get_running_loop()
-        self._base_context = contextvars.copy_context()
 
     # --- starting
 
@@ -93,17 +94,9 @@ class FunctionRunner:
             running.first_started_ms = execution.first_started_ms.get(number, last.started_at_ms)
         execution.calls[number] = running
         beat = ANY.decode(heartbeat_json) if heartbeat_json else None
-        call = Call(
-            execution.workflow_id,
-            execution.incarnation,
-            execution.run,
-            number,
-            running.attempt,
-            beat,
-            lambda details: self._heartbeat(running, details),
-        )
-        running.call = call
-        context = self._base_context.copy()
+        address = (execution.workflow_id, execution.incarnation, execution.run, number)
+        running.call = call = Call(address, running.attempt, beat, self._heartbeat)
+        context = contextvars.Context()  # empty: after a crash another process opens the node, with other variables
         context.run(_CURRENT.set, call)
         work = operation.payload
         try:
@@ -170,7 +163,7 @@ class FunctionRunner:
             except Exception as problem:
                 error = problem
             else:
-                del execution.calls[operation.sequence_number]
+                self._take_out(running)
                 self._answered(running, output_json, None)
                 return
         self._raised(running, error)
@@ -189,7 +182,7 @@ class FunctionRunner:
 
     def _raised(self, running: RunningCall, error: BaseException) -> None:
         execution, operation = running.execution, running.operation
-        del execution.calls[operation.sequence_number]
+        self._take_out(running)
         work = operation.payload
         delay_s = None
         if type(work) is CallWork and not isinstance(error, EncodingError | ValueTooLarge | OutcomeUnknown):
@@ -201,8 +194,11 @@ class FunctionRunner:
             self._answered(running, None, failure)
             return
         execution.first_started_ms.setdefault(operation.sequence_number, running.first_started_ms)
-        next_at_ms = self.now_ms() + round(delay_s * 1000)
-        attempt = Attempt(operation.sequence_number, running.attempt, running.started_ms, next_at_ms, failure)
+        failed_at_ms = self.now_ms()
+        next_at_ms = failed_at_ms + round(delay_s * 1000)
+        attempt = Attempt(
+            operation.sequence_number, running.attempt, running.started_ms, next_at_ms, failure, failed_at_ms
+        )
         self._failed(running, attempt)
 
     def _expire(self, running: RunningCall, timeout_s: float) -> None:
@@ -215,15 +211,20 @@ class FunctionRunner:
                 f"{operation.name} took longer than {timeout_s:g} s. It may still happen, or have happened. It is declared "
                 "once=True, so it is not run again."
             )
-        self._raised(running, error)
         self._stop(running)
+        self._raised(running, error)
 
     def drop(self, running: RunningCall) -> None:
         """Nobody waits for this call any more."""
-        del running.execution.calls[running.operation.sequence_number]
         if running.timer is not None:
             running.timer.cancel()
         self._stop(running)
+        self._take_out(running)
+
+    def _take_out(self, running: RunningCall) -> None:
+        """The attempt is over. Its references go, or every call would leave a cycle to the garbage collector."""
+        del running.execution.calls[running.operation.sequence_number]
+        running.call = running.task = None
 
     def _stop(self, running: RunningCall) -> None:
         if running.call is not None:
@@ -239,7 +240,6 @@ class FunctionRunner:
 
     # --- heartbeats
 
-    def _heartbeat(self, running: RunningCall, details: Any) -> None:
-        data = encode_value(details, f"{running.operation.name}: heartbeat", self._value_bytes_max)
-        self._loop.call_soon_threadsafe(self._beat, running, data)
-
+    def _heartbeat(self, call: Call, details: Any) -> None:
+        data = encode_value(details, "heartbeat", self._value_bytes_max)
+        self._loop.call_soon_threadsafe(self._beat, call, data)

@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from durable.journal.codec import ValueType
-from durable.journal.entries import JournalEntry, Status, WorkflowMetadata
+from durable.journal.entries import Status, WorkflowMetadata
+from durable.journal.journal import Journal
 
 if TYPE_CHECKING:
     from durable.runtime.runtime import NodeRuntime
@@ -45,7 +46,7 @@ class WorkflowHandle(Generic[R]):
         """Raises `WorkflowNotFound`."""
         return await self._runtime._metadata(self.workflow_id)
 
-    async def journal(self) -> list[JournalEntry]:
+    async def journal(self) -> Journal:
         """The operations of the current run, in the order in which the code made them."""
         return await self._runtime._journal(self.workflow_id)
 
@@ -77,3 +78,8 @@ class WorkflowHandle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"WorkflowHandle({self.workflow_id!r})"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from durable.notebook.tables import bundle
+
+        return bundle(self)

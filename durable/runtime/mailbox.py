@@ -1,8 +1,9 @@
 """The unread messages of one execution.
 
-A message is a row as soon as it is accepted, and stays one until a RECEIVE takes it; the row goes in the same batch in which the
-received value enters the journal. So it is received exactly once. What a sender sent before is remembered by the number
-of its last envelope: a smaller or equal one is a repetition, and one whose ``previous`` is unknown here leaves a gap.
+A message is a row as soon as it is accepted, and stays one until a RECEIVE takes it; the row goes in the same batch in
+which the received value enters the journal. So it is received exactly once. What a sender sent before is remembered by
+the number of its last envelope: a smaller or equal one is a repetition, and one whose ``previous`` is unknown here leaves
+a gap.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ Read next: `durable.runtime.engine`, how that is done.
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, TypeVar, overload
@@ -28,9 +29,9 @@ from durable.errors import (
     WorkflowNotFound,
 )
 from durable.journal import failures, keys
-from durable.journal.codec import ANY, ValueType, encode_value
-from durable.journal.entries import CANCEL, JournalEntry, Start, Status, StatusRow, WorkflowMetadata
-from durable.journal.journal import entries
+from durable.journal.codec import ANY, MISSING, ValueType, encode_value
+from durable.journal.entries import CANCEL, Start, Status, StatusRow, WorkflowMetadata
+from durable.journal.journal import Journal, entries
 from durable.ports import Clock, Entropy, Log
 from durable.runtime import admin
 from durable.runtime.config import NodeConfig
@@ -45,7 +46,6 @@ from durable.world import SystemClock, SystemEntropy
 
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
-_MISSING: Any = object()
 TOMBSTONE_MS = 3_600_000
 """How long a purged id stays taken: longer than any caller repeats a submit whose answer it did not get."""
 
@@ -129,7 +129,7 @@ class NodeRuntime:
     @overload
     async def submit(self, workflow: str, input: Any = ..., workflow_id: str | None = None) -> WorkflowHandle[Any]: ...
     async def submit(
-        self, workflow: Workflow[Any, Any] | str, input: Any = _MISSING, workflow_id: str | None = None
+        self, workflow: Workflow[Any, Any] | str, input: Any = MISSING, workflow_id: str | None = None
     ) -> WorkflowHandle[Any]:
         """Start an execution; returns when it is durable.
 
@@ -140,8 +140,7 @@ class NodeRuntime:
         engine = self._engine
         engine.check_open()
         definition = REGISTRY.workflow(workflow)
-        given = () if input is _MISSING else (input,)
-        input_json = definition.encode_input(*given, bytes_max=engine.config.value_bytes_max)
+        input_json = definition.encode_input(input, engine.config.value_bytes_max)
         if workflow_id is None:
             workflow_id = f"{definition.name}-{engine.entropy.random_bytes(8).hex()}"
         keys.id_bytes(workflow_id)
@@ -174,13 +173,13 @@ class NodeRuntime:
         workflow: str | None = None,
         limit: int = 100,
         after: str | None = None,
-    ) -> list[WorkflowMetadata]:
+    ) -> admin.Executions:
         """Executions by partition and id, at most ``limit``; ``after`` goes on behind the last id of the page before."""
         self._engine.check_open()
         await self._engine.batches.drained()
         return admin.list_executions(self._engine, Status(status) if status else None, workflow, limit, after)
 
-    async def purge(self, older_than: float | timedelta = 0.0) -> list[str]:
+    async def purge(self, older_than: float | timedelta = 0.0) -> builtins.list[str]:
         """Delete finished executions that ended more than ``older_than`` seconds ago. Returns (and logs) their ids.
 
         A purged id stays taken for an hour, so that a repeated submit does not run again what was done.
@@ -228,7 +227,22 @@ class NodeRuntime:
         row = await self._status_row(workflow_id)
         return admin.metadata(self._engine, workflow_id, row)
 
-    async def _journal(self, workflow_id: str) -> list[JournalEntry]:
+    def _glance(self, workflow_id: str) -> WorkflowMetadata | str:
+        """What a repr shows of an execution, without waiting for the log; or in words why there is nothing to show."""
+        if self._engine.closed or self._engine.failure is not None:
+            return "its runtime is closed"
+        row = self._engine.storage.status(workflow_id)
+        return "no such execution" if row is None else admin.metadata(self._engine, workflow_id, row)
+
+    def _overview(self, limit: int) -> tuple[str, admin.Executions, bool]:
+        """What a repr shows of this node: open or not, the first executions, and whether there are more."""
+        engine = self._engine
+        if engine.closed or engine.failure is not None:
+            return ("stopped" if engine.failure else "closed"), admin.Executions(), False
+        found = admin.list_executions(engine, None, None, limit + 1, None)
+        return "open", admin.Executions(found[:limit]), len(found) > limit
+
+    async def _journal(self, workflow_id: str) -> Journal:
         row = await self._status_row(workflow_id)
         storage = self._engine.storage
         rows = storage.rows(workflow_id, row.incarnation, row.run)
@@ -282,9 +296,9 @@ class NodeRuntime:
             return
         if execution.paused:
             await self._resume(workflow_id)
-        recorded: asyncio.Future[None] = engine.loop.create_future()
-        engine.answer(execution, Answer(CANCEL, recorded=lambda: recorded.done() or recorded.set_result(None)))
-        await recorded
+        recorded = asyncio.Event()
+        engine.answer(execution, Answer(CANCEL, recorded=recorded.set))
+        await recorded.wait()
 
     async def _pause(self, workflow_id: str) -> None:
         execution = await self._found(workflow_id)
@@ -296,8 +310,7 @@ class NodeRuntime:
                 raise WorkflowError(f"{workflow_id!r} has stopped because its code does not match its journal")
             execution.paused = True
             execution.move(Event.PAUSE)
-            execution.drop()
-            batch = engine.batch(execution)
+            batch = engine.put_down(execution)
             execution.status_write(batch, engine.clock.now_ms())
             execution.set_active(batch, True)
             engine.scheduler.forget(execution)
@@ -326,6 +339,11 @@ class NodeRuntime:
     def __repr__(self) -> str:
         state = "stopped" if self._engine.failure else "closed" if self._engine.closed else "open"
         return f"<NodeRuntime {self.node_id} {state}, {len(self._engine.live)} executions in memory>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from durable.notebook.tables import bundle
+
+        return bundle(self)
 
 
 def _check_same(workflow_id: str, existing: Start, workflow: str, input_json: bytes) -> None:

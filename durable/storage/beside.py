@@ -6,8 +6,8 @@ folder through rocksdict (it rewrites ``rocksdict-config.json``), and LevelDB ha
 and for the owner it does not exist.
 
 How it works: nearly all of a store is tables, which never change once written: those are hard-linked into a
-temporary folder, which costs nothing. What still grows (the log, the manifest that lists the tables) is
-copied. The copy is one instant of the store because
+temporary folder, in no time. What still grows (the log, the manifest that lists the tables) is copied. The
+copy is one instant of the store because
 
 - the manifest is read first and looked at again at the end: the same name and size mean that no table came or
   went, and no log was given up, in between (otherwise, or if a file vanished: again from the start);
@@ -17,8 +17,12 @@ copied. The copy is one instant of the store because
 **It shows** every write that had returned when `open_read_only` was called, synced or not, perhaps a few that
 came while it copied, and none after. Open again to see more.
 
-Limits: where hard links are not possible (another file system, another user's files) the tables are copied,
-which takes the time and space of the whole store.
+RocksDB can open such a folder to read only. LevelDB cannot: it always begins new tables, and may pick the
+name of one that its owner was just writing, through a link the very same file. So for LevelDB every link is
+replaced by a copy before the folder is opened.
+
+Limits: for LevelDB, and where hard links are not possible (another file system, another user's files), it
+takes the time and space of a copy of the whole store.
 
 Read next: `durable.runtime`, which keeps its journals in a store.
 """
@@ -63,6 +67,8 @@ def open_read_only(path: str | Path) -> CopiedStore:
     copy = Path(tempfile.mkdtemp(prefix="durable-read-"))
     try:
         _copy(source, copy)
+        if engine != "RocksDB":
+            _unlink_from_owner(copy)
         return CopiedStore(_open_files(engine, copy), copy)
     except BaseException as error:
         shutil.rmtree(copy, ignore_errors=True)
@@ -143,6 +149,14 @@ def _manifest(source: Path) -> tuple[Path, int]:
     """The manifest in use, and its size."""
     manifest = source / (source / "CURRENT").read_text().strip()
     return manifest, manifest.stat().st_size
+
+
+def _unlink_from_owner(copy: Path) -> None:
+    """Make every file of the copy its own, so that writing to it cannot reach the owner."""
+    for linked in [path for path in copy.iterdir() if path.stat().st_nlink > 1]:
+        own = linked.with_suffix(".own")
+        shutil.copyfile(linked, own)
+        own.replace(linked)
 
 
 def _link(table: Path, copy: Path) -> None:

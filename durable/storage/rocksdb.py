@@ -166,7 +166,7 @@ class _Cursor:
 
     def __init__(self, iterator: Any, bound: ReadOptions | None, closed: StoreClosed) -> None:
         self.iterator = iterator
-        self.bound = bound  # kept alive: the iterator points into it, and rocksdict does not see to that
+        self.bound = bound  # kept alive: the iterator points to its bytes and does not own them
         self.closed = closed
 
     def close(self) -> None:

@@ -14,12 +14,13 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 import msgspec
 
 from durable.errors import NotAllowedHere, WorkflowError
-from durable.journal.codec import ANY, ValueType, value_type
+from durable.journal.codec import ANY, MISSING, ValueType, value_type
 from durable.journal.entries import EntryType
 from durable.journal.keys import id_bytes
 from durable.journal.retry import RetryPolicy
@@ -34,7 +35,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 NONE: ValueType[None] = ValueType(None)
-_MISSING: Any = object()
 
 
 # --- what the runtime is asked to do: the payloads of operations ------------------------------------------------------
@@ -162,15 +162,14 @@ class Context:
     @overload
     def call(self, f: Function[P, R], *args: P.args, **kwargs: P.kwargs) -> Operation[R]: ...
     @overload
+    def call(self, f: str, *args: Any, **kwargs: Any) -> Operation[Any]: ...
+    @overload
     def call(
-        self,
-        f: Function[..., Any] | str,
-        *args: Any,
-        retry: RetryPolicy | None = None,
-        timeout: float | timedelta | None = None,
-        **kwargs: Any,
+        self, f: Function[..., Any], *args: Any, retry: RetryPolicy, timeout: float | timedelta | None = None, **kwargs: Any
     ) -> Operation[Any]: ...
-    def call(
+    @overload
+    def call(self, f: Function[..., Any], *args: Any, timeout: float | timedelta, **kwargs: Any) -> Operation[Any]: ...
+    def call(  # type: ignore[misc]
         self,
         f: Any,
         *args: Any,
@@ -243,7 +242,7 @@ class Context:
     def start(
         self,
         workflow: Workflow[Any, R] | str,
-        input: Any = _MISSING,
+        input: Any = MISSING,
         workflow_id: str | None = None,
         detached: bool = False,
     ) -> Child[R]:
@@ -256,7 +255,7 @@ class Context:
 
         target = REGISTRY.workflow(workflow)
         machine = self._machine
-        input_json = target.encode_input(*(() if input is _MISSING else (input,)), bytes_max=machine.value_bytes_max)
+        input_json = target.encode_input(input, machine.value_bytes_max)
         child_id = workflow_id or self._child_id()
         id_bytes(child_id)
         work = ChildWork(target.name, target.version, child_id, input_json, detached)
@@ -284,7 +283,7 @@ class Context:
         futures = {name: asyncio.ensure_future(item, loop=loop) for name, item in awaitables.items()}
         done: asyncio.Future[str] = loop.create_future()
         for name, future in futures.items():
-            future.add_done_callback(lambda _, name=name: None if done.done() else done.set_result(name))
+            future.add_done_callback(partial(_win, done, name))
         try:
             winner = await done
         finally:
@@ -311,7 +310,7 @@ class Context:
         data = self._machine.checkpoint
         return None if data is None else value_type(type).decode(data, "checkpoint")
 
-    def continue_as_new(self, input: Any = _MISSING) -> None:
+    def continue_as_new(self, input: Any = MISSING) -> None:
         """End this run and begin the next with another input and an empty journal: for loops that never end.
 
         Keyed state, the last checkpoint and unread messages are carried over. Does not return.
@@ -321,9 +320,7 @@ class Context:
         machine = self._machine
         if asyncio.current_task(machine.loop) is not machine.root:
             raise NotAllowedHere("continue_as_new ends the whole run: call it in the workflow itself, not in one of its tasks")
-        machine.next_input_json = machine.workflow.encode_input(
-            *(() if input is _MISSING else (input,)), bytes_max=machine.value_bytes_max
-        )
+        machine.next_input_json = machine.workflow.encode_input(input, machine.value_bytes_max)
         raise ContinueAsNew
 
     def patched(self, patch_id: str) -> bool:
@@ -396,6 +393,11 @@ def seconds(duration: float | timedelta) -> float:
     if not isinstance(value, int | float) or value != value or value in (float("inf"), float("-inf")):
         raise WorkflowError(f"{duration!r} is no duration: give seconds or a timedelta")
     return value
+
+
+def _win(done: asyncio.Future[str], name: str, _: asyncio.Future[Any]) -> None:
+    if not done.done():
+        done.set_result(name)
 
 
 def _time_out(operation: Operation[Any], channel: str) -> None:

@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from durable.errors import EncodingError, NotAllowedHere, NotRegistered, WorkflowError
-from durable.journal.codec import VALUE_BYTES_MAX, ValueType, encode_value, value_type
+from durable.journal.codec import MISSING, VALUE_BYTES_MAX, ValueType, encode_value, value_type
 from durable.journal.retry import NO_RETRY, RetryPolicy
 from durable.workflows import lint
 from durable.workflows.context import Context
@@ -30,9 +30,9 @@ P = ParamSpec("P")
 I = TypeVar("I")  # noqa: E741
 O = TypeVar("O")  # noqa: E741
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 Executor = Literal["loop", "thread", "process"]
 
-_MISSING: Any = object()
 
 
 class _Signature:
@@ -59,7 +59,7 @@ class _Signature:
             ) from error
 
 
-class Function(Generic[P, R]):
+class Function(Generic[P, R_co]):
     """A registered callable that workflows call with ``ctx.call``. Made by `function`.
 
     Called directly it just runs, so that it can be tested; called directly *inside a workflow* it raises, because nothing
@@ -88,10 +88,10 @@ class Function(Generic[P, R]):
         self.__module__ = getattr(body, "__module__", "__main__")
         self.__qualname__ = getattr(body, "__qualname__", name)
         self._signature = _Signature(body, 0, namespace)
-        self._result_type: ValueType[R] | None = None
+        self._result_type: ValueType[Any] | None = None
         self._argument_types: dict[int, ValueType[Any]] = {}
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         if type(events._get_running_loop()) is WorkflowLoop:
             raise NotAllowedHere(
                 f"{self.name}(…) was called directly inside a workflow: nothing would be recorded, and it would run again on "
@@ -103,7 +103,7 @@ class Function(Generic[P, R]):
         return f"<durable function {self.name}>"
 
     @property
-    def result_type(self) -> ValueType[R]:
+    def result_type(self) -> ValueType[Any]:
         if self._result_type is None:
             self._result_type = value_type(self._signature.hint("return"))
         return self._result_type
@@ -152,7 +152,8 @@ class Function(Generic[P, R]):
             else:
                 kwargs[parameter.name] = _convert(hint, raw[parameter.name])
         if args:  # what stands before *args cannot be passed by name
-            args = [kwargs.pop(p.name) for p in self._signature.parameters if p.name in kwargs and p.kind is p.POSITIONAL_OR_KEYWORD] + args
+            before = [p.name for p in self._signature.parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name in kwargs]
+            args = [kwargs.pop(name) for name in before] + args
         return tuple(args), kwargs
 
     @property
@@ -219,9 +220,9 @@ class Workflow(Generic[I, O]):
             self._output_type = value_type(self._signature.hint("return"))
         return self._output_type
 
-    def encode_input(self, value: Any = _MISSING, bytes_max: int = VALUE_BYTES_MAX) -> bytes:
+    def encode_input(self, value: Any = MISSING, bytes_max: int = VALUE_BYTES_MAX) -> bytes:
         """JSON of an input. Raises `EncodingError` when it is not what the workflow declares: better now than later."""
-        if value is _MISSING or (value is None and not self.takes_input):
+        if value is MISSING or (value is None and not self.takes_input):
             default = self._signature.parameters[0].default if self.takes_input else None
             if default is inspect.Parameter.empty:
                 raise WorkflowError(f"workflow {self.name!r} takes an input, and none was given. Nothing was started.")
@@ -321,7 +322,7 @@ def workflow(target: Any = None, /, *, version: int = 1) -> Any:
         name = target if isinstance(target, str) else body.__name__
         for warning in lint.check(body):
             warnings.warn(f"workflow {name!r}: {warning}", lint.DeterminismWarning, stacklevel=2)
-        made = Workflow(body, name, version, namespace)
+        made: Workflow[Any, Any] = Workflow(body, name, version, namespace)
         REGISTRY.add(made)
         return made
 
@@ -395,34 +396,34 @@ class Call:
     to the service you call, so that it can recognise a repetition. ``cancelled`` becomes True when nobody waits any more.
     """
 
-    __slots__ = ("_beat", "attempt", "cancelled", "epoch", "idempotency_key", "last_heartbeat", "run", "sequence_number", "workflow_id")
+    __slots__ = (
+        "_beat", "_incarnation", "attempt", "cancelled", "epoch", "last_heartbeat", "run", "sequence_number", "workflow_id",
+    )
 
     def __init__(
         self,
-        workflow_id: str,
-        incarnation: bytes,
-        run: int,
-        sequence_number: int,
+        address: tuple[str, bytes, int, int],
         attempt: int,
         last_heartbeat: Any,
-        beat: Callable[[Any], None],
+        beat: Callable[[Call, Any], None],
     ) -> None:
-        self.workflow_id = workflow_id
-        self.run = run
-        self.sequence_number = sequence_number
+        self.workflow_id, self._incarnation, self.run, self.sequence_number = address
         self.attempt = attempt
-        self.idempotency_key = f"{workflow_id}:{incarnation.hex()}:{run}:{sequence_number}"
         self.epoch = 0
         self.cancelled = False
         self.last_heartbeat = last_heartbeat
         self._beat = beat
+
+    @property
+    def idempotency_key(self) -> str:
+        return f"{self.workflow_id}:{self._incarnation.hex()}:{self.run}:{self.sequence_number}"
 
     def heartbeat(self, details: Any = None) -> None:
         """Record progress: the next attempt, in this process or after a crash, finds it as ``last_heartbeat``.
 
         Recorded soon, not at once: a crash may lose the newest one, never an older one.
         """
-        self._beat(details)
+        self._beat(self, details)
         self.last_heartbeat = details
 
 

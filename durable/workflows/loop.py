@@ -57,8 +57,8 @@ class ReadyHandle(asyncio.Handle):
     def __init__(
         self, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
     ) -> None:
-        self._callback = callback  # type: ignore[assignment]
-        self._args = args  # type: ignore[assignment]
+        self._callback = callback
+        self._args = args
         self._context = context if context is not None else contextvars.copy_context()
         self._cancelled = False
 
@@ -168,7 +168,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     # --- what asyncio asks of a loop
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         handle = ReadyHandle(callback, args, context)
@@ -176,12 +176,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             self._ready.append(handle)
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         return self._make_timer(delay, callback, args, context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         return self._make_timer(when - self.now_s, callback, args, context)
@@ -245,7 +245,14 @@ def _needs_the_world(name: str) -> Callable[..., NoReturn]:
     return refuse
 
 
-for _name in ["run_in_executor", "call_soon_threadsafe", "create_connection", "create_server", "create_datagram_endpoint", "create_unix_connection", "create_unix_server", "connect_accepted_socket", "connect_read_pipe", "connect_write_pipe", "subprocess_exec", "subprocess_shell", "getaddrinfo", "getnameinfo", "sock_accept", "sock_connect", "sock_recv", "sock_recv_into", "sock_recvfrom", "sock_sendall", "sock_sendfile", "sock_sendto", "sendfile", "start_tls", "add_reader", "add_writer", "remove_reader", "remove_writer", "add_signal_handler", "remove_signal_handler", "run_forever", "run_until_complete", "stop", "set_default_executor"]:
+for _name in (
+    "run_in_executor", "call_soon_threadsafe", "create_connection", "create_server", "create_datagram_endpoint",
+    "create_unix_connection", "create_unix_server", "connect_accepted_socket", "connect_read_pipe",
+    "connect_write_pipe", "subprocess_exec", "subprocess_shell", "getaddrinfo", "getnameinfo", "sock_accept",
+    "sock_connect", "sock_recv", "sock_recv_into", "sock_recvfrom", "sock_sendall", "sock_sendfile", "sock_sendto",
+    "sendfile", "start_tls", "add_reader", "add_writer", "remove_reader", "remove_writer", "add_signal_handler",
+    "remove_signal_handler", "run_forever", "run_until_complete", "stop", "set_default_executor",
+):
     setattr(WorkflowLoop, _name, _needs_the_world(_name))
 WorkflowLoop.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
 

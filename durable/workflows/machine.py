@@ -95,7 +95,7 @@ class WorkflowMachine:
         self.workflow_id = workflow_id
         self.value_bytes_max = value_bytes_max
         self.cursor = ReplayCursor(recorded, workflow_id)
-        self.loop = WorkflowLoop(self._make_timer, crc32(start.seed.encode()))
+        self.loop = WorkflowLoop(self._make_timer, crc32(start.seed.encode()))  # type: ignore[abstract]
         self.loop.now_s = start.timestamp / 1000
         self.now_ms = start.timestamp
         self.wall_ms = start.timestamp

@@ -118,14 +118,14 @@ class DurableTimer(asyncio.TimerHandle):
     def __init__(
         self, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
     ) -> None:
-        self._callback = callback  # type: ignore[assignment]
-        self._args = args  # type: ignore[assignment]
+        self._callback = callback
+        self._args = args
         self._context = context if context is not None else contextvars.copy_context()
         self._cancelled = False
-        self._when = when  # type: ignore[assignment]
+        self._when = when
 
     def when(self) -> float:
-        return self._when  # type: ignore[no-any-return, attr-defined]
+        return self._when
 
     def cancel(self) -> None:
         if not self._cancelled:

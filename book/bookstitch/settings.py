@@ -1,0 +1,78 @@
+"""The options of a book, read from Sphinx or straight from `_config.yml`.
+
+One frozen value that every other module takes, so that the build and the command line cannot differ. Paths are
+resolved against the folder that holds `_config.yml`.
+Read next: `demos`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bookstitch.problems import BookError
+
+WORKERS_MAX = 4  # a kernel takes 100 MB and most of a core while it starts
+DEFAULTS: dict[str, Any] = {
+    "notebooks": "demos",
+    "timeout": 60.0,
+    "workers": 0,
+    "parameters": {},
+    "sources": [],
+    "allow_unused": False,
+    "web": "",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the notebooks are, how they run, and where results are kept."""
+
+    root: Path
+    cache: Path
+    notebooks: Path
+    timeout_s: float = 60.0
+    workers: int = 1
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[Path, ...] = ()
+    allow_unused: bool = False
+    web: Path | None = None
+
+    @classmethod
+    def make(cls, root: Path, build: Path, options: Mapping[str, Any]) -> Settings:
+        """From `bookstitch_*` options without their prefix; `build` is the folder that holds `html/`."""
+        given = {**DEFAULTS, **options}
+        missing = [s for s in given["sources"] if not (root / s).exists()]
+        if missing:
+            raise BookError(f"_config.yml: bookstitch_sources: there is no {s}" for s in missing)
+        return cls(
+            root=root,
+            cache=build / ".bookstitch",
+            notebooks=(root / given["notebooks"]).resolve(),
+            timeout_s=float(given["timeout"]),
+            workers=int(given["workers"]) or min(WORKERS_MAX, os.cpu_count() or 1),
+            parameters=dict(given["parameters"]),
+            sources=tuple((root / s).resolve() for s in given["sources"]),
+            allow_unused=bool(given["allow_unused"]),
+            web=(root / given["web"]).resolve() if given["web"] else None,
+        )
+
+    @classmethod
+    def from_yaml(cls, root: Path) -> Settings:
+        """For the command line: the same options, read without Sphinx; results go where the build keeps them."""
+        import yaml
+
+        path = root / "_config.yml"
+        if not path.exists():
+            raise BookError([f"{path}: not found; run this in the folder of a Jupyter Book, or pass --root"])
+        config = (yaml.safe_load(path.read_text("utf8")) or {}).get("sphinx", {}).get("config") or {}
+        prefix = "bookstitch_"
+        options = {key[len(prefix) :]: value for key, value in config.items() if key.startswith(prefix)}
+        return cls.make(root.resolve(), root.resolve() / "_build", options)
+
+    def name(self, path: Path) -> str:
+        """A path as messages show it: relative to the book, with forward slashes, on every machine the same."""
+        return Path(os.path.relpath(path, self.root)).as_posix()

@@ -1,0 +1,255 @@
+"""What the demonstrations share: real processes to kill, small services on this machine, and tables of text.
+
+A demonstration shows one idea of `durable`; everything beside the idea is here. Four helpers do most of it:
+
+- `folder`: a place for a store, removed when the notebook ends.
+- `worker`: a real process with a real node in it, which can be killed at an exact moment of a journal.
+- `service`: an HTTP server in a process of its own, on the loopback address.
+- `read_journal`, `show_journal`: what a folder holds, also when nobody runs it.
+
+A worker and a service end with the notebook: they wait on a pipe, and when the notebook is gone, however it went, the pipe
+closes.
+
+Read next: `child`, the other side of that pipe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from child import pickled  # beside this file
+
+import durable
+from durable.journal.codec import ANY
+from durable.journal.entries import INSTANT, JournalEntry
+from durable.journal.journal import entries
+from durable.storage import open_read_only
+from durable.storage.node import NodeStorage
+from durable.workflows.definition import Function, Workflow
+
+PATIENCE_S = 50.0
+"""How long an order to a worker may take. Demonstrations take milliseconds; this is for a machine that is asleep."""
+
+_folders: list[Path] = []
+_children: dict[int, asyncio.subprocess.Process] = {}
+_workers: dict[str, Worker] = {}
+_names: dict[str, int] = {}
+
+
+# --- folders and journals -----------------------------------------------------------------------------------------
+
+
+class Folder(str):
+    """A path that does not show where it is: no two machines have the same temporary folder."""
+
+    def __repr__(self) -> str:
+        return f"<folder {Path(self).name}>"
+
+
+def folder(name: str = "durable-data") -> Folder:
+    """A new place for a store. It is removed when the notebook ends."""
+    place = Path(tempfile.mkdtemp(prefix="durable-demo-"))
+    _folders.append(place)
+    return Folder(place / name)
+
+
+@atexit.register
+def _tidy() -> None:
+    for child in list(_children.values()):
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+    for place in _folders:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def read_journal(store: str, workflow_id: str) -> list[JournalEntry]:
+    """The journal of an execution, read from the files: nothing runs, and a process that holds the folder is not asked."""
+    files = open_read_only(store)
+    try:
+        return _journal(NodeStorage(files), workflow_id)
+    finally:
+        files.close()
+
+
+def _journal(storage: NodeStorage, workflow_id: str) -> list[JournalEntry]:
+    row = storage.status(workflow_id)
+    if row is None:
+        raise durable.WorkflowNotFound(f"there is no execution with the id {workflow_id!r}")
+    rows = storage.rows(workflow_id, row.incarnation, row.run)
+    return entries(rows, storage.attempts(workflow_id, row.incarnation, row.run))
+
+
+def show_journal(journal: Sequence[JournalEntry], last: int | None = None) -> None:
+    """Print a journal, one operation a line, without the times. ``last`` shows only so many from its end."""
+    rows = [
+        (str(e.sequence_number), e.entry_type.value, e.name, _short(e.input_json), _answer(e))
+        for e in (journal if last is None else journal[-last:])
+    ]
+    show_table(("#", "operation", "name", "asked with", "answer"), rows)
+
+
+def _answer(entry: JournalEntry) -> str:
+    if entry.error is not None:
+        return _short(f"{entry.error.error_type.rpartition('.')[2]}: {entry.error.message}")
+    if not entry.completed:
+        return "(none yet)"
+    return "" if entry.entry_type in INSTANT else _short(entry.output_json or "")
+
+
+def _short(text: str, width: int = 46) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows in columns."""
+    lines = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    lines.insert(1, ["─" * width for width in widths])
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())  # noqa: T201
+
+
+# --- child processes ----------------------------------------------------------------------------------------------
+
+
+class ProcessGone(Exception):
+    """A child process ended before it answered."""
+
+
+class _Child:
+    """A process that takes orders on its standard input and answers, a JSON object a line, on its standard output."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self.name = name
+        self._process = process
+        _children[process.pid] = process
+
+    @classmethod
+    async def _start(cls, name: str, role: str, *given: Any) -> tuple[Self, dict[str, Any]]:
+        begin = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import child; child.{role}()"
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", begin, stdin=pipe, stdout=pipe, stderr=pipe, limit=2**26
+        )
+        child = cls(name, process)
+        return child, await child._ask(pickled([p for p in sys.path if p], *given))
+
+    async def _ask(self, order: bytes) -> dict[str, Any]:
+        """Send an order; print what the process prints until it answers."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with contextlib.suppress(ConnectionError):
+            self._process.stdin.write(order)
+        while line := await asyncio.wait_for(self._process.stdout.readline(), PATIENCE_S):
+            answer: dict[str, Any] = msgspec.json.decode(line)
+            if "said" not in answer:
+                return _good(answer)
+            self._say(answer["said"])
+        raise ProcessGone(f"{self.name} ended before it answered. {await self._last_words()}".strip())
+
+    async def _last_words(self) -> str:
+        assert self._process.stderr is not None
+        await self._process.wait()
+        return (await self._process.stderr.read()).decode(errors="replace")[-2_000:]
+
+    def _say(self, what: str) -> None:
+        print(f"{self.name} │ {what}")  # noqa: T201
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def kill(self) -> None:
+        """SIGKILL: the process gets no chance to do anything more. Returns when it is gone."""
+        await self._end()
+        self._say(f"killed (exit code {self._process.returncode})")
+
+    async def _end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.communicate()
+        _children.pop(self._process.pid, None)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}, {'alive' if self.alive else 'gone'}>"
+
+
+def _good(answer: dict[str, Any]) -> dict[str, Any]:
+    if "error" in answer:
+        kind = getattr(durable, answer["error"], None)
+        if isinstance(kind, type) and issubclass(kind, Exception):
+            raise kind(answer["message"])
+        raise RuntimeError(f"{answer['error']}: {answer['message']}")
+    return answer
+
+
+class Worker(_Child):
+    """A process with a node in it. It runs only while it carries out an order; between two orders it stands still."""
+
+    async def submit(self, workflow: Workflow[Any, Any], *input: Any, workflow_id: str) -> None:
+        """Start an execution; returns when it is on the disk."""
+        await self._order("submit", workflow=workflow.name, input=input, workflow_id=workflow_id)
+
+    async def run_until(self, *, times: int = 1, **moment: str) -> None:
+        """Run, and stand still at the moment when a row of the journal has reached the disk.
+
+        The moment is one of ``started="name"`` (the operation is recorded, its answer is not), ``finished="name"`` (its
+        answer is recorded), ``failed="name"`` (an attempt has failed and will be repeated) and ``heartbeat="name"``. The
+        name is that of a function, a channel, ..., or a kind of operation ("sleep", "checkpoint"). ``times`` counts
+        since the process began. Raises `TimeoutError` when that moment does not come.
+        """
+        [(kind, name)] = moment.items()
+        await self._order("run_until", kind=kind, name=name, times=times)
+        self._say(f"{name} has {_SAID[kind]} {times} time{'s' * (times > 1)}: stopped here")
+
+    async def result(self, workflow_id: str) -> Any:
+        """Run until the execution has finished; its result."""
+        return ANY.decode((await self._order("result", workflow_id=workflow_id))["output_json"].encode())
+
+    async def send(self, workflow_id: str, channel: str, value: Any = None) -> None:
+        """A message from outside; returns when it is on the disk."""
+        await self._order("send", workflow_id=workflow_id, channel=channel, value=value)
+
+    async def stop(self) -> None:
+        """End in good order: close the store, then the process."""
+        await self._order("stop")
+        await self._process.communicate()
+        _children.pop(self._process.pid, None)
+
+    async def _order(self, do: str, **given: Any) -> dict[str, Any]:
+        return await self._ask(pickled(do, given))
+
+
+_SAID = {"started": "started", "finished": "finished", "failed": "failed", "heartbeat": "sent a heartbeat"}
+
+
+async def worker(store: str, *known: Workflow[Any, Any] | Function[..., Any], name: str | None = None) -> Worker:
+    """A new process that runs ``known`` workflows (and what they call) on a store. An older one on the store is killed."""
+    before = _workers.get(store)
+    if before is not None and before.alive:
+        await before._end()
+    _names[store] = _names.get(store, 0) + 1
+    made, _ = await Worker._start(name or f"process {_names[store]}", "worker", str(store), known)
+    _workers[store] = made
+    return made
+
+
+class Service(_Child):
+    """An HTTP server in a process of its own, on the loopback address. ``url`` is where it listens."""
+
+    url: str
+
+
+async def service(name: str, answer: Callable[[str, Any], tuple[int, Any]]) -> Service:
+    """Serve POST requests with ``answer(path, body) -> (HTTP status, reply)``; bodies and replies are JSON values."""
+    made, told = await Service._start(name, "service", answer)
+    made.url = f"http://127.0.0.1:{told['port']}"
+    return made

@@ -1,0 +1,33 @@
+"""What a notebook shows: tables and figures of journals, policies, nodes and state machines.
+
+A reader understands durable execution by looking at a journal; so whatever this library hands to a notebook has a picture.
+The objects' own ``_repr_mimebundle_`` import this package when a notebook asks, and nothing else in `durable` does.
+
+Everything here is pure: entries and tables in, a `Figure` out, which is HTML with inline SVG, and plain text for a
+terminal. No plotting library is needed, so the same figures appear in the browser's Python. They take the page's own text
+colour, so they are readable by day and by night; the colours are those of Okabe and Ito, which colour-blind readers can
+tell apart, and no meaning rests on colour alone. Times are relative to the start and rounded, so that two runs of one
+notebook look alike.
+
+Read in this order: `figure`, `words`, `tables`, `timeline`, `delays`, `states` (with `layers`, its layout), `progress`.
+"""
+
+from durable.notebook.delays import retry_delays
+from durable.notebook.figure import Figure
+from durable.notebook.progress import progress
+from durable.notebook.states import state_diagram, status_diagram
+from durable.notebook.tables import journal_table, replay_table, table
+from durable.notebook.timeline import fan_out, journal_timeline
+
+__all__ = [
+    "Figure",
+    "fan_out",
+    "journal_table",
+    "journal_timeline",
+    "progress",
+    "replay_table",
+    "retry_delays",
+    "state_diagram",
+    "status_diagram",
+    "table",
+]

@@ -1,0 +1,163 @@
+"""What is measured, as data: one row a workload, one row a curve.
+
+A workload is a size, a driver (a name in `bench.drive.DRIVERS`) and the one metric that the table shows;
+everything else that a driver returns is kept in the JSON. Sizes are those of the design's table, so that
+figures of different days compare.
+
+To add one: a row here, and a driver if none of the present ones does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+PEERS = ("durable", "dbos", "dbos_postgres", "restate")
+ALL = ("durable", "dbos", "restate")
+OWN = ("durable",)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much: executions, steps in each, and the body at which the process is killed (0: never)."""
+
+    workflows: int
+    steps: int = 1
+    kill_at: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.workflows:,} x {self.steps:,}"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One line of the table. A second driver opens, in a new process, the folder that the first one left."""
+
+    name: str
+    title: str
+    description: str
+    size: Size
+    driver: str
+    headline: str
+    unit: str
+    higher_is_better: bool
+    peers: tuple[str, ...] = ALL
+    second_driver: str | None = None
+    limit_s: float = 120.0
+
+    def sized(self, size: Size) -> Workload:
+        return replace(self, size=size)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A workload over growing sizes. ``until`` is the largest that a peer is asked for."""
+
+    name: str
+    title: str
+    workload: str
+    sizes: tuple[Size, ...]
+    metric: str
+    x_label: str
+    y_label: str
+    until: dict[str, int]
+    x: str = "workflows"
+
+
+WORKLOADS: dict[str, Workload] = {
+    row.name: row
+    for row in (
+        Workload(
+            "W1", "One workflow, 1,000 steps in sequence",
+            "Each step waits for the last one's record: a durable step's cost, shared with none.",
+            Size(1, 1_000), "sequence", "steps_per_s", "steps/s", True, peers=PEERS,
+        ),
+        Workload(
+            "W2", "200 workflows of 10 steps, all at once",
+            "What group commit is for: many workflows that are ready share one fsync.",
+            Size(200, 10), "fan", "steps_per_s", "steps/s", True, peers=PEERS,
+        ),
+        Workload(
+            "W2L", "5,000 workflows of 10 steps, all at once",
+            "The same, 25 times as much: cost must not grow with the load.",
+            Size(5_000, 10), "fan", "steps_per_s", "steps/s", True, peers=OWN,
+        ),
+        Workload(
+            "W3", "Submit to result, one step",
+            "One caller, one workflow at a time, nothing else running: latency, not throughput.",
+            Size(200, 1), "latency", "p50_ms", "ms", False, peers=PEERS,
+        ),
+        Workload(
+            "W4", "1,000 durable sleeps of one second",
+            "All submitted at once. One second is the floor.",
+            Size(1_000, 1), "sleepers", "total_s", "s", False, peers=PEERS,
+        ),
+        Workload(
+            "W5", "10,000 workflows that wait for a message",
+            "Time until each has run to its wait, and the memory then, in all processes of the peer.",
+            Size(10_000, 0), "waiting", "start_s", "s", False, limit_s=180.0,
+        ),
+        Workload(
+            "W5L", "1,000,000 workflows that wait for a message",
+            "The same, a hundred times as much: only parked executions fit.",
+            Size(1_000_000, 0), "waiting", "start_s", "s", False, peers=OWN, limit_s=300.0,
+        ),
+        Workload(
+            "W6", "500 workflows of 20 steps, SIGKILL at step 4,000, restart",
+            "All processes are killed at the 4,000th body. Time from the new one's start to the last result.",
+            Size(500, 20, kill_at=4_000), "until_killed", "recovery_s", "s", False,
+            second_driver="recovered", limit_s=120.0,
+        ),
+        Workload(
+            "W7", "Replay of a journal of 100,000 entries",
+            "One waiting workflow, opened again and woken: rows read, decoded and matched a second.",
+            Size(1, 100_000), "long_journal", "rows_per_s", "rows/s", True,
+            peers=OWN, second_driver="replayed", limit_s=180.0,
+        ),
+        Workload(
+            "BUSY", "1,000 steps beside a loop that is always runnable",
+            "A thread that only flushes can be starved by a busy event loop: the slowest steps show it.",
+            Size(1, 1_000), "beside_busy_loop", "p99_ms", "ms", False, peers=OWN,
+        ),
+        Workload(
+            "OPEN", "Opening a store with many waiting executions",
+            "Filled, closed, opened by a new process: time until a new workflow's result.",
+            Size(10_000, 0), "waiting", "open_s", "s", False,
+            peers=OWN, second_driver="opened", limit_s=300.0,
+        ),
+    )
+}  # fmt: skip
+
+
+def _workflows(*counts: int, steps: int = 10) -> tuple[Size, ...]:
+    return tuple(Size(count, steps) for count in counts)
+
+
+CURVES: dict[str, Curve] = {
+    row.name: row
+    for row in (
+        Curve(
+            "concurrency", "Steps a second, as more workflows run at once",
+            "W2", _workflows(1, 10, 100, 1_000, 10_000),
+            "steps_per_s", "concurrent workflows (10 steps each)", "steps/s",
+            {"durable": 10_000, "dbos": 1_000, "restate": 10_000},
+        ),
+        Curve(
+            "memory", "Memory of a waiting workflow",
+            "W5", _workflows(1_000, 10_000, 100_000, 1_000_000, steps=0),
+            "bytes_each", "waiting workflows", "bytes each",
+            {"durable": 1_000_000, "dbos": 1_000, "restate": 10_000},
+        ),
+        Curve(
+            "recovery", "Time to recover one workflow, by the length of its journal", "W6",
+            tuple(Size(1, steps, kill_at=steps) for steps in (100, 1_000, 10_000, 50_000)),
+            "recovery_s", "steps in the journal", "s from process start to result",
+            {"durable": 50_000, "dbos": 10_000, "restate": 10_000}, x="steps",
+        ),
+        Curve(
+            "open", "Time to open a store",
+            "OPEN", _workflows(10, 1_000, 10_000, 100_000, 1_000_000, steps=0),
+            "open_s", "waiting executions in the store", "s from open to a new workflow's result",
+            {"durable": 1_000_000},
+        ),
+    )
+}  # fmt: skip

@@ -1,0 +1,185 @@
+"""Discovery, cache keys and leaks: what can be said of notebooks without executing one."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bookstitch import execute
+from bookstitch.demos import discover
+from bookstitch.digest import common_digest, demo_digest
+from bookstitch.execute import Result
+from bookstitch.leaks import WIDGET_STATE, find_leak, notebook_leaks
+from bookstitch.problems import BookError
+from bookstitch.settings import Settings
+
+
+def write(root: Path, name: str, *sources: str, tags: tuple[str, ...] = (), **metadata: Any) -> Path:
+    path = root / "demos" / name
+    path.parent.mkdir(exist_ok=True)
+    cells = [
+        {"cell_type": "code", "source": s, "metadata": {"tags": list(tags)}, "outputs": [], "execution_count": None}
+        for s in sources
+    ]
+    path.write_text(json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}), "utf8")
+    return path
+
+
+def settings(root: Path, **options: Any) -> Settings:
+    return Settings.make(root, root / "_build", options)
+
+
+def test_notebooks_are_found_by_the_number_in_front(tmp_path: Path) -> None:
+    for name in ("10-last.ipynb", "02-second.ipynb", "1_first.ipynb"):
+        write(tmp_path, name, "1")
+    assert [(n, d.path.name) for n, d in discover(settings(tmp_path)).items()] == [
+        (1, "1_first.ipynb"),
+        (2, "02-second.ipynb"),
+        (10, "10-last.ipynb"),
+    ]
+
+
+def test_every_unusable_notebook_is_named_at_once(tmp_path: Path) -> None:
+    write(tmp_path, "01-a.ipynb", "1")
+    write(tmp_path, "1-b.ipynb", "1")
+    write(tmp_path, "draft.ipynb", "1")
+    (tmp_path / "demos" / "02-torn.ipynb").write_text("{", "utf8")
+    (tmp_path / "demos" / "03-old.ipynb").write_text('{"nbformat": 3, "cells": []}', "utf8")
+    with pytest.raises(BookError) as caught:
+        discover(settings(tmp_path))
+    assert [p.split(":")[0] for p in caught.value.problems] == [
+        "demos/02-torn.ipynb",
+        "demos/03-old.ipynb",
+        "demos/1-b.ipynb",
+        "demos/draft.ipynb",
+    ]
+    assert "already taken by 01-a.ipynb" in str(caught.value)
+
+
+def test_a_notebook_says_how_it_wants_to_be_treated(tmp_path: Path) -> None:
+    write(tmp_path, "01-a.ipynb", "1", bookstitch={"alone": True})
+    write(tmp_path, "02-b.ipynb", "1", bookstitch={"unused": True})
+    demos = discover(settings(tmp_path))
+    assert (demos[1].alone, demos[1].unused, demos[2].alone, demos[2].unused) == (True, False, False, True)
+
+
+def test_a_source_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BookError, match="there is no library"):
+        settings(tmp_path, sources=["library"])
+
+
+def key(root: Path, **options: Any) -> str:
+    chosen = settings(root, **options)
+    return demo_digest(discover(chosen)[1], common_digest(chosen))
+
+
+def test_the_key_ignores_outputs_and_counts(tmp_path: Path) -> None:
+    path = write(tmp_path, "01-a.ipynb", "print(1)")
+    before = key(tmp_path)
+    content = json.loads(path.read_text("utf8"))
+    content["cells"][0].update(execution_count=7, outputs=[{"output_type": "stream", "name": "stdout", "text": "1\n"}])
+    path.write_text(json.dumps(content, indent=3), "utf8")
+    assert key(tmp_path) == before
+
+
+def test_the_key_changes_with_everything_that_can_change_the_output(tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "__init__.py").write_text("x = 1", "utf8")
+    write(tmp_path, "01-a.ipynb", "print(1)")
+
+    def now(**options: Any) -> str:
+        return key(tmp_path, sources=["library"], **options)
+
+    keys = [now(), now(parameters={"nodes": 3})]
+    (library / "__init__.py").write_text("x = 2", "utf8")
+    keys.append(now())
+    (library / "other.py").write_text("", "utf8")
+    keys.append(now())
+    (tmp_path / "demos" / "support.py").write_text("", "utf8")
+    keys.append(now())
+    write(tmp_path, "01-a.ipynb", "print(1)", tags=("hide-input",))
+    keys.append(now())
+    write(tmp_path, "01-a.ipynb", "print(2)")
+    keys.append(now())
+    assert len(set(keys)) == len(keys)
+
+
+def test_who_wants_to_be_alone_runs_alone_and_the_others_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in (1, 2, 3, 4):
+        write(tmp_path, f"{n}-a.ipynb", "1", bookstitch={"alone": n > 2})
+    chosen = settings(tmp_path, workers=2)
+    together = threading.Barrier(2)
+    active: list[int] = []
+    ran: list[int] = []
+
+    def run(_settings: Settings, result: Result) -> list[str]:
+        active.append(result.demo.number)
+        if result.demo.alone:
+            assert active == [result.demo.number]
+        else:
+            together.wait(timeout=30)
+        active.remove(result.demo.number)
+        ran.append(result.demo.number)
+        return []
+
+    monkeypatch.setattr(execute, "run", run)
+    assert execute.execute(chosen, execute.results(chosen, discover(chosen)).values()) == 4
+    assert ran[2:] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("<Ring at 0x7f3a5c0b2d90>", "address"),
+        ("<object object at 0xdeadbeef>", "address"),
+        ("id 0x00007f3a5c0b2d90", "address"),
+        ("wrote /tmp/tmpab12/data", "path"),
+        ("wrote '/var/folders/x/y/T/z'", "path"),
+        (f"in {Path.home()}/project", "path"),
+        ("killed pid 4711", "process id"),
+        ("PID=4711", "process id"),
+        ("process 4711 died", "process id"),
+    ],
+)
+def test_what_differs_from_run_to_run_is_a_leak(text: str, what: str) -> None:
+    assert what in (find_leak(text) or "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "workflow-123 is at position 0x853457d5a5d2d1c3",
+        "<Figure size 640x480 with 1 Axes>",
+        "0x10 0xff 0xcafe",
+        "the process of 12 steps, process 2",
+        "see docs/tmp/readme",
+        "rapid 4711",
+    ],
+)
+def test_what_only_resembles_a_leak_is_none(text: str) -> None:
+    assert find_leak(text) is None
+
+
+def test_leaks_are_looked_for_where_a_page_could_show_them() -> None:
+    def cell(text: str, name: str = "stdout", *tags: str) -> dict[str, Any]:
+        output = {"output_type": "stream", "name": name, "text": [text]}
+        return {"cell_type": "code", "metadata": {"tags": list(tags)}, "source": "", "outputs": [output]}
+
+    leak = "pid 4711"
+    html = {"output_type": "display_data", "data": {"text/html": ["<b>", "pid 4711</b>"], "image/png": "pid 4711"}}
+    content = {
+        "cells": [
+            cell("fine"),
+            cell(leak, "stdout", "remove-output"),
+            cell(leak, "stderr", "remove-stderr"),
+            cell(leak, "stdout", "remove-stderr"),
+            {"cell_type": "code", "metadata": {}, "source": "", "outputs": [html]},
+            {"cell_type": "markdown", "metadata": {}, "source": leak},
+        ],
+        "metadata": {"widgets": {WIDGET_STATE: {"state": {"m": {"state": {"value": leak, "max": 3}}}}}},
+    }
+    assert [index for index, _ in notebook_leaks(content)] == [3, 4, None]

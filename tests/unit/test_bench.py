@@ -1,0 +1,263 @@
+"""The benchmark's pure parts: what decides whether a comparison is fair, without running one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench import drive, peer, probe, processes, run, stats
+from bench.__main__ import main
+from bench.loopback import LoopbackClient
+from bench.workloads import CURVES, PEERS, WORKLOADS, Size, Workload
+
+THREE = ("durable", "dbos", "restate")
+
+
+def record(workload: str = "W1", name: str = "durable", number: int = 0, **metrics: float) -> dict[str, Any]:
+    disk = {"rate_per_s": 2_500.0, "p50_ms": 0.4, "p99_ms": 1.0}
+    return {
+        "workload": workload,
+        "peer": name,
+        "round": number,
+        "load": 0.5,
+        "probe": disk,
+        "metrics": metrics,
+    }
+
+
+def document(*runs: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "created": "2025-01-01T00:00:00Z",
+        "machine": {},
+        "peers": {},
+        "runs": list(runs),
+        "points": [],
+    }
+
+
+@pytest.mark.parametrize(("q", "expected"), [(0.0, 1), (0.5, 2), (0.75, 3), (0.99, 4), (1.0, 4)])
+def test_a_quantile_is_the_smallest_value_that_covers_its_share(q: float, expected: int) -> None:
+    assert stats.quantile([4, 2, 3, 1], q) == expected
+
+
+def test_a_quantile_of_nothing_is_zero() -> None:
+    assert stats.quantile([], 0.99) == 0.0
+
+
+def test_a_spread_names_the_median_and_both_ends() -> None:
+    assert stats.spread([3.0, 1.0, 10.0]) == {"median": 3.0, "low": 1.0, "high": 10.0, "runs": 3}
+
+
+def test_six_turns_of_three_peers_are_all_their_orders() -> None:
+    orders = {tuple(stats.turn(THREE, number)) for number in range(6)}
+    assert len(orders) == 6
+    assert all(sorted(order) == sorted(THREE) for order in orders)
+    assert stats.turn([], 3) == []
+
+
+def test_a_plan_is_interleaved_round_by_round_and_turns_with_each_workload() -> None:
+    order = stats.plan([WORKLOADS["W1"], WORKLOADS["W2"]], THREE, rounds=2)
+    assert [(number, workload.name, name) for number, workload, name in order] == [
+        (0, "W1", "durable"), (0, "W1", "dbos"), (0, "W1", "restate"),
+        (0, "W2", "durable"), (0, "W2", "restate"), (0, "W2", "dbos"),
+        (1, "W1", "durable"), (1, "W1", "restate"), (1, "W1", "dbos"),
+        (1, "W2", "restate"), (1, "W2", "durable"), (1, "W2", "dbos"),
+    ]  # fmt: skip
+    assert stats.plan([WORKLOADS["W1"]], ["unknown"], rounds=3) == []
+
+
+def test_a_workload_of_durable_alone_is_not_planned_for_others() -> None:
+    assert {name for _, _, name in stats.plan([WORKLOADS["W7"]], PEERS, rounds=2)} == {"durable"}
+
+
+def test_a_summary_leaves_out_runs_that_failed() -> None:
+    failed = {**record(number=1), "error": "not done within 120 s"}
+    summary = stats.summarise([record(steps_per_s=100.0), failed, record(number=2, steps_per_s=300.0)])
+    assert summary["W1"]["durable"]["steps_per_s"] == {
+        "median": 200.0,
+        "low": 100.0,
+        "high": 300.0,
+        "runs": 2,
+    }
+    assert summary["W1"]["durable"]["probe_rate_per_s"]["runs"] == 2
+
+
+def test_the_table_compares_by_what_is_better() -> None:
+    text = stats.table(
+        [
+            record("W1", "durable", steps_per_s=2_000.0),
+            record("W1", "dbos", steps_per_s=400.0),
+            record("W3", "durable", p50_ms=1.0),
+            record("W3", "dbos", p50_ms=8.0),
+            {**record("W3", "restate"), "error": "the log\nsays why"},
+        ]
+    )
+    assert "durable 5x" in text
+    assert "durable 8x" in text
+    assert "no figure: says why" in text
+    assert "fdatasync/s" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.01234, "0.0123"), (7.309, "7.31"), (585.4, "585"), (36_123, "36,100"), (999.9, "1,000")],
+)
+def test_numbers_are_shown_with_three_figures(value: float, text: str) -> None:
+    assert stats.human(value) == text
+
+
+def test_a_well_formed_result_has_no_faults() -> None:
+    good = document(record(steps_per_s=1.0), {**record(), "error": "not done within 120 s"})
+    assert stats.faults(json.loads(json.dumps(good))) == []
+
+
+def test_faults_of_a_result_are_named() -> None:
+    assert stats.faults({"schema": 1}) == [
+        f"missing: {key}" for key in ("created", "machine", "peers", "runs", "points")
+    ]
+    bad = document(record(), {**record(steps_per_s=1.0), "probe": None})
+    bad["schema"] = 0
+    assert stats.faults(bad) == [
+        "schema 0, expected 1",
+        "run 0: neither metrics nor an error",
+        "run 1: probe is None",
+    ]
+
+
+def test_every_workload_and_curve_has_its_driver_its_metric_and_a_bound() -> None:
+    known = drive.drivers()
+    for workload in WORKLOADS.values():
+        assert workload.driver in known
+        assert workload.second_driver is None or workload.second_driver in known
+        assert set(workload.peers) <= set(PEERS)
+        assert 0 < workload.limit_s <= 300
+    for curve in CURVES.values():
+        assert curve.workload in WORKLOADS
+        assert set(curve.until) <= set(PEERS)
+
+
+def test_gaps_and_latencies_are_those_between_bodies() -> None:
+    assert drive.gaps([3.0, 1.0, 2.0]) == [1.0, 1.0]
+    assert drive.latencies([0.001, 0.002, 0.003]) == {"p50_ms": 2.0, "p99_ms": 3.0, "max_ms": 3.0}
+
+
+def test_the_probe_measures_this_disk_and_leaves_nothing(tmp_path: Path) -> None:
+    measured = probe.probe(tmp_path, seconds=0.02)
+    assert measured["rate_per_s"] > 0
+    assert 0 < measured["p50_ms"] <= measured["p99_ms"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_fails_or_hangs_is_a_record_with_its_reason(tmp_path: Path) -> None:
+    broken = Workload(
+        "W1", "", "", Size(1, 1), "no-such-driver", "steps_per_s", "steps/s", True, limit_s=20.0
+    )
+    failed = run.run_once(broken, "durable", 0, tmp_path)
+    assert failed["metrics"] == {}
+    assert "no-such-driver ended with 1" in failed["error"]
+    assert "KeyError" in failed["error"] or "Error" in failed["error"]
+    hanging = Workload("W1", "", "", Size(1, 1), "until_killed", "steps_per_s", "steps/s", True, limit_s=0.05)
+    assert "not done within 0.05 s" in run.run_once(hanging, "durable", 0, tmp_path)["error"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_cost_is_counted_from_the_bodies_and_the_store() -> None:
+    before, after = ["a 0", "a 1", "b 0"], ["a 1", "b 0", "b 1"]
+    assert run.counted(before, after, None, steps=5) == {"bodies_twice": 2, "bodies_missing": 1}
+    assert run.counted(before, after, ["a 0", "b 0"], steps=4) == {
+        "bodies_twice": 2,
+        "bodies_missing": 0,
+        "recorded_at_kill": 2,
+        "recorded_ran_again": 1,
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux only")
+def test_a_killed_group_is_gone_with_the_children_of_its_leader(tmp_path: Path) -> None:
+    processes.adopt_orphans()
+    script = "import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
+    log = tmp_path / "log"
+    leader = processes.spawn([sys.executable, "-c", script], log, leader=True)
+    while not log.read_text().endswith("\n"):
+        time.sleep(0.01)
+    grandchild = int(log.read_text().split()[0])
+    processes.kill_group(leader)
+    assert leader.returncode == -9
+    assert not Path(f"/proc/{grandchild}").exists()
+
+
+def test_an_absent_peer_is_left_out_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(peer.adapter("dbos"), "absent", lambda: "the package `dbos` is not installed")
+    out = tmp_path / "bench.json"
+    command = [
+        "--workloads",
+        "W1",
+        "--rounds",
+        "1",
+        "--peers",
+        "dbos",
+        "--out",
+        str(out),
+        "--folder",
+        str(tmp_path / "data"),
+    ]
+    assert main(command) == 0
+    assert "dbos is left out: the package `dbos` is not installed" in capsys.readouterr().out
+    result = json.loads(out.read_text())
+    assert stats.faults(result) == []
+    assert result["peers"] == {"dbos": {"absent": "the package `dbos` is not installed"}}
+
+
+def test_the_client_reads_both_kinds_of_answer_and_keeps_its_connection() -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        plain = b"content-length: 2\r\n\r\n42"
+        chunked = b"transfer-encoding: chunked\r\n\r\n1\r\n4\r\n1\r\n2\r\n0\r\n\r\n"
+        for answer in (plain, chunked):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n" + answer)
+        await reader.read()
+        writer.close()
+
+    async def ask() -> list[tuple[int, bytes]]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        client = LoopbackClient(server.sockets[0].getsockname()[1])
+        answers = [await client.request("GET", "/"), await client.request("GET", "/")]
+        client.close()
+        server.close()
+        return answers
+
+    assert asyncio.run(ask()) == [(200, b"42"), (200, b"42")]
+    assert connections == 1
+
+
+def test_figures_are_drawn_from_a_result_and_refuse_a_broken_one(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from bench.figures import draw
+
+    result = document(
+        record(steps_per_s=900.0), record(name="dbos", steps_per_s=300.0), record(number=1, steps_per_s=950.0)
+    )
+    result["points"] = [
+        {**record("W2", steps_per_s=900.0 * n), "curve": "concurrency", "workflows": n, "steps": 10}
+        for n in (1, 10, 100)
+    ]
+    paths = draw(result, tmp_path)
+    assert [path.name for path in paths] == ["w1.svg", "curve-concurrency.svg"]
+    assert all("<svg" in path.read_text() for path in paths)
+    with pytest.raises(ValueError, match="missing: machine"):
+        draw({"schema": 1, "created": "", "peers": {}, "runs": [], "points": []}, tmp_path)
