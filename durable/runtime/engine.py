@@ -28,7 +28,7 @@ from durable.journal.entries import (
     Status,
     StatusRow,
 )
-from durable.journal.timers import TimerQueue
+from durable.journal.timers import Timer, TimerQueue
 from durable.ports import Clock, Entropy, Log
 from durable.runtime.batches import Batches, PartitionBatch
 from durable.runtime.config import NodeConfig
@@ -100,19 +100,26 @@ class Engine:
 
     def park(self, execution: Execution) -> None:
         """Drop a waiting execution from memory. Its rows are written; when they are durable, it is gone."""
-        execution.drop()
-        execution.parking = True
-        batch = self.batch(execution)
+        batch = self.put_down(execution)
         execution.status_write(batch, self.clock.now_ms())
         execution.set_active(batch, False)
-        batch.effects.append((self._parked, execution))
 
-    def _parked(self, execution: Execution) -> None:
-        execution.parking = False
+    def put_down(self, execution: Execution) -> PartitionBatch:
+        """Drop the machine. Until all that it wrote is durable nothing wakes the execution: the store has not all its rows."""
+        execution.drop()
+        batch = execution.parking = self.batch(execution)
+        batch.effects.append((self._parked, execution, batch))
+        return batch
+
+    def _parked(self, execution: Execution, batch: PartitionBatch) -> None:
+        if execution.parking is not batch:
+            return  # it has written more since
+        execution.parking = None
         if execution.inbox or execution.due or self._has_work(execution):
             self.scheduler.wake(execution)
-        elif not execution.calls and self.live.get(execution.workflow_id) is execution:
-            del self.live[execution.workflow_id]
+        elif execution.status in (Status.WAITING, Status.PAUSED) and not execution.calls:
+            if self.live.get(execution.workflow_id) is execution:
+                del self.live[execution.workflow_id]
 
     def _has_work(self, execution: Execution) -> bool:
         """Mail came while it was being parked: only its code can tell whether that is what it waits for."""
@@ -134,7 +141,8 @@ class Engine:
             self.fail(error)
 
     def _drive(self, execution: Execution) -> None:
-        if self.failure is not None or execution.status.finished or execution.status is Status.DIVERGED:
+        stopped = execution.status.finished or execution.status is Status.DIVERGED
+        if self.failure is not None or stopped or execution.parking is not None:
             self.scheduler.release(execution)
             return
         batch = self.batch(execution)
@@ -181,6 +189,8 @@ class Engine:
         """After a step: does it run on, in a function, or does it wait?"""
         if execution.working or execution.inbox or execution.machine is None or execution.status.finished:
             return
+        if execution.ready or execution.queued:
+            return  # it was woken: whether it waits is seen when it has had its turn
         if execution.status is not Status.WAITING:
             execution.move(Event.WAIT)
         self.scheduler.release(execution)
@@ -205,8 +215,20 @@ class Engine:
 
     def _next_run(self, execution: Execution, input_json: bytes, batch: PartitionBatch, now_ms: int) -> None:
         self._drop_calls(execution)
+        self._drop_answers(execution, batch)
         execution.continue_as_new(input_json, batch, now_ms)
         execution.begin(self._workflow(execution), batch, now_ms, self.config.value_bytes_max)
+
+    def _drop_answers(self, execution: Execution, batch: PartitionBatch) -> None:
+        """What was answered to the run that ends is nothing to the next, which counts from 0 again: but a cancel is."""
+        answers = list(execution.inbox)
+        execution.inbox.clear()
+        for answer in answers:
+            if answer.sequence_number == CANCEL:
+                execution.inbox.append(answer)
+            elif answer.recorded is not None:
+                batch.effects.append((answer.recorded,))
+        execution.due.clear()
 
     def _workflow(self, execution: Execution) -> Workflow[Any, Any]:
         return REGISTRY.workflow(execution.workflow_name)
@@ -219,6 +241,8 @@ class Engine:
                 execution.record_only(answer, batch, self.clock.now_ms())
             else:
                 kept.append(answer)
+        if len(kept) < len(execution.inbox):
+            self.put_down(execution)
         execution.inbox = kept
         self.scheduler.release(execution)
 
@@ -299,21 +323,21 @@ class Engine:
         """The code does not match the journal: stop, lose nothing, and try again when the code changes."""
         log.error("execution %s stops: %s", execution.workflow_id, error)
         self._drop_calls(execution)
-        execution.drop()
-        execution.inbox.clear()
-        execution.due.clear()
         execution.move(Event.DIVERGE)
         execution.error = failures.record(error)
-        batch = self.batch(execution)
+        batch = self.put_down(execution)
         row = execution.status_write(batch, self.clock.now_ms())
         execution.set_active(batch, True)
         self.stuck.setdefault(execution.workflow_name, {})[execution.workflow_id] = None
         self.scheduler.release(execution)
         batch.effects.append((self._stopped, execution, row))
+        if any(answer.sequence_number == CANCEL for answer in execution.inbox):
+            self.end_without_code(execution)
 
     def _stopped(self, execution: Execution, row: StatusRow) -> None:
-        if self.live.get(execution.workflow_id) is execution and execution.machine is None and not execution.inbox:
-            del self.live[execution.workflow_id]
+        if self.live.get(execution.workflow_id) is execution and execution.status is Status.DIVERGED:
+            if not execution.inbox and not execution.due:
+                del self.live[execution.workflow_id]
         self._tell(execution.workflow_id, row)
 
     def _wait_for_code(self, execution: Execution) -> None:
@@ -356,6 +380,8 @@ class Engine:
     def run_call(self, execution: Execution, operation: Any) -> None:
         """The command of a call is durable: run it, unless nobody waits any more."""
         machine = execution.machine
+        if operation.machine.start.run != execution.run:
+            return  # its run has ended, and with it the count of what is busy
         number: int = operation.sequence_number
         wanted: Any = None if machine is None else machine.pending.get(number)
         if number in execution.calls:
@@ -415,11 +441,10 @@ class Engine:
 
     # --- timers
 
-    def arm_timer(self, execution: Execution, sequence_number: int, fire_at_ms: int) -> None:
-        if sequence_number in execution.timers:
-            timer = (fire_at_ms, execution.workflow_id, execution.run, sequence_number)
-            if self.timers.add(timer):
-                self.set_alarm()
+    def arm_timer(self, execution: Execution, timer: Timer) -> None:
+        _, _, run, sequence_number = timer
+        if run == execution.run and sequence_number in execution.timers and self.timers.add(timer):
+            self.set_alarm()
 
     def set_alarm(self) -> None:
         """One timer of the event loop for all of the node's."""

@@ -270,11 +270,10 @@ class NodeRuntime:
         engine.check_open()
         value_json = encode_value(value, f"message to {workflow_id}/{channel}", engine.config.value_bytes_max)
         receiver = engine.find(workflow_id)
-        if receiver is not None and key is not None:
-            request = keys.of(receiver.partition, keys.REQUEST, workflow_id) + key.encode()
-            if request in receiver.requests or engine.storage.has(request):
-                await self._barrier(workflow_id)
-                return
+        request = keys.of(keys.partition_of(workflow_id), keys.REQUEST, workflow_id) + (key or "").encode()
+        if key is not None and (engine.storage.has(request) or (receiver is not None and request in receiver.requests)):
+            await self._barrier(workflow_id)  # also when the receiver has finished since: this one it had
+            return
         refused = engine.post.accept(receiver, workflow_id, channel, value_json, "")
         if refused is not None:
             raise refused
@@ -317,8 +316,7 @@ class NodeRuntime:
                 raise WorkflowError(f"{workflow_id!r} has stopped because its code does not match its journal")
             execution.paused = True
             execution.move(Event.PAUSE)
-            execution.drop()
-            batch = engine.batch(execution)
+            batch = engine.put_down(execution)
             execution.status_write(batch, engine.clock.now_ms())
             execution.set_active(batch, True)
             engine.scheduler.forget(execution)
