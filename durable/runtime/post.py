@@ -66,9 +66,11 @@ class PostOffice:
                 f"channel {channel!r} was not accepted. Send again when it has received some."
             )
         mail = Mail(channel, value_json, sender, engine.clock.now_ms())
-        engine.batch(receiver).writes.append(mailbox.accept(mail))
+        batch = engine.batch(receiver)
+        batch.writes.append(mailbox.accept(mail))
         if receiver.machine is None or channel in receiver.receivers:
             receiver.woken = True
+            receiver.set_active(batch, True)  # if it is parked, a crash must not leave it asleep with its mail unread
             if not receiver.paused:
                 engine.scheduler.wake(receiver)
         return None
