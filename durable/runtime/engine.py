@@ -324,7 +324,7 @@ class Engine:
 
     def registered(self, item: Any) -> None:
         """The registry has a new definition: start what waited for it."""
-        if isinstance(item, Workflow) and item.name in self.stuck and not self.closed:
+        if isinstance(item, Workflow) and item.name in self.stuck and not (self.closed or self.loop.is_closed()):
             self.loop.call_soon_threadsafe(self._try_again, item.name)
 
     def _try_again(self, name: str) -> None:
