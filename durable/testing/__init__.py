@@ -12,17 +12,23 @@ Nothing in ``durable`` imports this room. Read in this order: `virtual`, `lives`
 """
 
 from durable.testing.crashes import crash_everywhere, crash_everywhere_async
+from durable.testing.debugger import Stopped, debug
 from durable.testing.lives import Send
+from durable.testing.replays import ReplayCheck, check_replay
 from durable.testing.report import CrashReport
 from durable.testing.virtual import NothingWillHappen, VirtualTime, run, virtual_time
 
 __all__ = [
     "CrashReport",
     "NothingWillHappen",
+    "ReplayCheck",
     "Send",
+    "Stopped",
     "VirtualTime",
+    "check_replay",
     "crash_everywhere",
     "crash_everywhere_async",
+    "debug",
     "run",
     "virtual_time",
 ]
