@@ -355,7 +355,7 @@ class Engine:
 
     def registered(self, item: Any) -> None:
         """The registry has a new definition: start what waited for it."""
-        if not isinstance(item, Workflow) or item.name not in self.stuck or self.closed:
+        if not isinstance(item, Workflow) or item.name not in self.stuck or self.closed or self.loop.is_closed():
             return
         try:
             here = asyncio.get_running_loop() is self.loop
