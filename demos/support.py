@@ -172,7 +172,7 @@ class _Child:
     async def kill(self) -> None:
         """SIGKILL: the process gets no chance to do anything more. Returns when it is gone."""
         await self._end()
-        self._say(f"killed (exit code {self._process.returncode})")
+        self._say(f"(killed: exit code {self._process.returncode})")
 
     async def _end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -203,16 +203,17 @@ class Worker(_Child):
         await self._order("submit", workflow=workflow.name, input=input, workflow_id=workflow_id)
 
     async def run_until(self, *, times: int = 1, **moment: str) -> None:
-        """Run, and stand still at the moment when a row of the journal has reached the disk.
+        """Run, and stand still at a moment: what was recorded until then is on the disk, and nothing else ever will be.
 
         The moment is one of ``started="name"`` (the operation is recorded, its answer is not), ``finished="name"`` (its
-        answer is recorded), ``failed="name"`` (an attempt has failed and will be repeated) and ``heartbeat="name"``. The
-        name is that of a function, a channel, ..., or a kind of operation ("sleep", "checkpoint"). ``times`` counts
-        since the process began. Raises `TimeoutError` when that moment does not come.
+        answer is recorded), ``failed="name"`` (an attempt has failed and will be repeated), ``heartbeat="name"``, and
+        ``said="a printed line"``. The name is that of a function, a channel, ..., or a kind of operation ("sleep",
+        "checkpoint"). ``times`` counts since the process began. Raises `TimeoutError` when the moment does not come.
         """
         [(kind, name)] = moment.items()
         await self._order("run_until", kind=kind, name=name, times=times)
-        self._say(f"{name} has {_SAID[kind]} {times} time{'s' * (times > 1)}: stopped here")
+        often = f" {times} times" if times > 1 else ""
+        self._say(f"(stopped here: {name!r} {_SAID[kind]}{often})")
 
     async def result(self, workflow_id: str) -> Any:
         """Run until the execution has finished; its result."""
@@ -238,7 +239,13 @@ class Worker(_Child):
         return await self._ask(pickled(do, given))
 
 
-_SAID = {"started": "started", "finished": "finished", "failed": "failed", "heartbeat": "sent a heartbeat"}
+_SAID = {
+    "started": "is recorded as begun",
+    "finished": "is recorded as done",
+    "failed": "is recorded as failed",
+    "heartbeat": "has a recorded heartbeat",
+    "said": "was printed",
+}
 
 
 async def worker(store: str, *known: Workflow[Any, Any] | Function[..., Any], name: str | None = None) -> Worker:
