@@ -21,6 +21,7 @@ import contextlib
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -43,6 +44,7 @@ _folders: list[Path] = []
 _children: dict[int, asyncio.subprocess.Process] = {}
 _workers: dict[str, Worker] = {}
 _names: dict[str, int] = {}
+_gaps: dict[str, list[tuple[float, float]]] = {}
 
 
 # --- folders and journals -----------------------------------------------------------------------------------------
@@ -194,6 +196,8 @@ def _good(answer: dict[str, Any]) -> dict[str, Any]:
 class Worker(_Child):
     """A process with a node in it. It runs only while it carries out an order; between two orders it stands still."""
 
+    store = ""
+
     async def submit(self, workflow: Workflow[Any, Any], *input: Any, workflow_id: str) -> None:
         """Start an execution; returns when it is on the disk."""
         await self._order("submit", workflow=workflow.name, input=input, workflow_id=workflow_id)
@@ -225,7 +229,13 @@ class Worker(_Child):
         await self._process.communicate()
         _children.pop(self._process.pid, None)
 
+    async def kill(self) -> None:
+        _gaps.setdefault(self.store, []).append((time.time() * 1000, 0.0))
+        await super().kill()
+
     async def _order(self, do: str, **given: Any) -> dict[str, Any]:
+        if (gaps := _gaps.get(self.store)) and not gaps[-1][1]:  # its first order opens the store
+            gaps[-1] = (gaps[-1][0], time.time() * 1000)
         return await self._ask(pickled(do, given))
 
 
@@ -245,8 +255,13 @@ async def worker(store: str, *known: Workflow[Any, Any] | Function[..., Any], na
         await before._end()
     _names[store] = _names.get(store, 0) + 1
     made, _ = await Worker._start(name or f"process {_names[store]}", "worker", str(store), known)
-    _workers[store] = made
+    _workers[store], made.store = made, store
     return made
+
+
+def gaps(store: str) -> list[tuple[float, float]]:
+    """When no process had the store open: from each kill to the first order after it, in milliseconds since 1970."""
+    return [(killed, back or time.time() * 1000) for killed, back in _gaps.get(store, [])]
 
 
 class Service(_Child):
