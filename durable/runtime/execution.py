@@ -418,8 +418,13 @@ class Execution:
                 "node lost it. It may have happened or not. It is declared once=True, so it is not run again."
             )
             self.inbox.append(Answer(number, error=failures.record(unknown)))
-        elif kind is EntryType.CALL and (last := self.attempts.get(number)) is not None and last.next_at_ms > now_ms:
-            self.back_off(number, last.next_at_ms, batch)
+        elif kind is EntryType.CALL and (last := self.attempts.get(number)) is not None:
+            if last.next_at_ms > now_ms:
+                self.back_off(number, last.next_at_ms, batch)
+                return
+            waited = keys.timer(self.partition, last.next_at_ms, self.workflow_id, self.run, number)
+            batch.writes.append((waited, None))  # the wait is over, and nobody else takes its row away
+            self._begin_call(command, pending, batch)
         elif kind in (EntryType.CALL, EntryType.SIDE_EFFECT, EntryType.SLEEP, EntryType.RECEIVE):
             BEGIN[kind](self, command, pending, batch)
         elif kind is EntryType.SEND and not storage.has(self._outbox_key(EnvelopeKind.SEND, number)):
