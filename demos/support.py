@@ -1,11 +1,11 @@
-"""What the demonstrations share: real processes to kill, small services on this machine, and tables of text.
+"""What the demonstrations share: real processes to kill, and small services on this machine.
 
 A demonstration shows one idea of `durable`; everything beside the idea is here. Four helpers do most of it:
 
 - `folder`: a place for a store, removed when the notebook ends.
 - `worker`: a real process with a real node in it, which can be killed at an exact moment of a journal.
 - `service`: an HTTP server in a process of its own, on the loopback address.
-- `read_journal`, `show_journal`: what a folder holds, also when nobody runs it.
+- `read_journal`: what a folder holds, also when nobody runs it. `dead_times`: when nobody did, for the figures.
 
 A worker and a service end with the notebook: they wait on a pipe, and when the notebook is gone, however it went, the pipe
 closes.
@@ -18,9 +18,12 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import json
+import os
 import shutil
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -30,11 +33,12 @@ from child import pickled  # beside this file
 
 import durable
 from durable.journal.codec import ANY
-from durable.journal.entries import INSTANT, JournalEntry
+from durable.journal.entries import JournalEntry
 from durable.journal.journal import entries
 from durable.storage import open_read_only
 from durable.storage.node import NodeStorage
 from durable.workflows.definition import Function, Workflow
+from durable.world import SystemClock
 
 PATIENCE_S = 50.0
 """How long an order to a worker may take. Demonstrations take milliseconds; this is for a machine that is asleep."""
@@ -43,6 +47,7 @@ _folders: list[Path] = []
 _children: dict[int, asyncio.subprocess.Process] = {}
 _workers: dict[str, Worker] = {}
 _names: dict[str, int] = {}
+_kills: dict[str, list[float]] = {}
 
 
 # --- folders and journals -----------------------------------------------------------------------------------------
@@ -88,34 +93,11 @@ def _journal(storage: NodeStorage, workflow_id: str) -> list[JournalEntry]:
     return entries(rows, storage.attempts(workflow_id, row.incarnation, row.run))
 
 
-def show_journal(journal: Sequence[JournalEntry], last: int | None = None) -> None:
-    """Print a journal, one operation a line, without the times. ``last`` shows only so many from its end."""
-    rows = [
-        (str(e.sequence_number), e.entry_type.value, e.name, _short(e.input_json), _answer(e))
-        for e in (journal if last is None else journal[-last:])
-    ]
-    show_table(("#", "operation", "name", "asked with", "answer"), rows)
-
-
-def _answer(entry: JournalEntry) -> str:
-    if entry.error is not None:
-        return _short(f"{entry.error.error_type.rpartition('.')[2]}: {entry.error.message}")
-    if not entry.completed:
-        return "(none yet)"
-    return "" if entry.entry_type in INSTANT else _short(entry.output_json or "")
-
-
-def _short(text: str, width: int = 46) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows in columns."""
-    lines = [[str(cell) for cell in row] for row in [header, *rows]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    lines.insert(1, ["─" * width for width in widths])
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())  # noqa: T201
+def dead_times(store: str, journal: Sequence[JournalEntry]) -> list[tuple[float, float]]:
+    """When the store's workers were killed, and when something was recorded again: in milliseconds since 1970."""
+    recorded = sorted({moment for entry in journal for moment in (entry.timestamp, entry.completed_at) if moment})
+    later = [(killed, next((at for at in recorded if at > killed), None)) for killed in _kills.get(store, [])]
+    return [(killed, back) for killed, back in later if back is not None]
 
 
 # --- child processes ----------------------------------------------------------------------------------------------
@@ -131,6 +113,7 @@ class _Child:
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self.name = name
         self._process = process
+        self._turn = asyncio.Lock()
         _children[process.pid] = process
 
     @classmethod
@@ -146,13 +129,14 @@ class _Child:
     async def _ask(self, order: bytes) -> dict[str, Any]:
         """Send an order; print what the process prints until it answers."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        with contextlib.suppress(ConnectionError):
-            self._process.stdin.write(order)
-        while line := await asyncio.wait_for(self._process.stdout.readline(), PATIENCE_S):
-            answer: dict[str, Any] = msgspec.json.decode(line)
-            if "said" not in answer:
-                return _good(answer)
-            self._say(answer["said"])
+        async with self._turn:
+            with contextlib.suppress(ConnectionError):
+                self._process.stdin.write(order)
+            while line := await asyncio.wait_for(self._process.stdout.readline(), PATIENCE_S):
+                answer: dict[str, Any] = msgspec.json.decode(line)
+                if "said" not in answer:
+                    return _good(answer)
+                self._say(answer["said"])
         raise ProcessGone(f"{self.name} ended before it answered. {await self._last_words()}".strip())
 
     async def _last_words(self) -> str:
@@ -193,6 +177,13 @@ def _good(answer: dict[str, Any]) -> dict[str, Any]:
 
 class Worker(_Child):
     """A process with a node in it. It runs only while it carries out an order; between two orders it stands still."""
+
+    store: str
+
+    async def kill(self) -> None:
+        """SIGKILL: the process gets no chance to do anything more. Returns when it is gone."""
+        _kills.setdefault(self.store, []).append(SystemClock().now_ms())
+        await super().kill()
 
     async def submit(self, workflow: Workflow[Any, Any], *input: Any, workflow_id: str) -> None:
         """Start an execution; returns when it is on the disk."""
@@ -245,6 +236,7 @@ async def worker(store: str, *known: Workflow[Any, Any] | Function[..., Any], na
         await before._end()
     _names[store] = _names.get(store, 0) + 1
     made, _ = await Worker._start(name or f"process {_names[store]}", "worker", str(store), known)
+    made.store = store
     _workers[store] = made
     return made
 
@@ -254,9 +246,19 @@ class Service(_Child):
 
     url: str
 
+    async def ask(self, path: str, body: Any = None) -> Any:
+        """Send a request from here, beside what a workflow sends; the reply."""
+        request = urllib.request.Request(f"{self.url}/{path}", json.dumps(body).encode())
+        with await asyncio.to_thread(urllib.request.urlopen, request, timeout=PATIENCE_S) as reply:
+            return json.load(reply)
 
-async def service(name: str, answer: Callable[[str, Any], tuple[int, Any]]) -> Service:
-    """Serve POST requests with ``answer(path, body) -> (HTTP status, reply)``; bodies and replies are JSON values."""
+
+async def service(name: str, answer: Callable[[str, Any], tuple[int, Any] | None]) -> Service:
+    """Serve POST requests with ``answer(path, body) -> (HTTP status, reply)``; bodies and replies are JSON values.
+
+    An answer of None closes the connection without a word, as when the network fails behind the request.
+    """
     made, told = await Service._start(name, "service", answer)
+    os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("no_proxy"), "127.0.0.1"]))
     made.url = f"http://127.0.0.1:{told['port']}"
     return made
