@@ -54,6 +54,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(item, Function):
             made = {key: getattr(item, key) for key in ("body", "name", "retry", "timeout", "once", "executor")}
             return _blank, (Function,), {**made, "namespace": {}}, None, None, _define
+        if type(item).__name__ == "DataclassInfo":  # msgspec's notes on a class, made again where it arrives
+            return type(None), ()
         if isinstance(item, type) and item.__module__ == "__main__" and item not in self.classes:
             self.classes.append(item)
         return super().reducer_override(item)
@@ -82,6 +84,8 @@ def _unpickled(stream: Any) -> Any:
     values = unpickler.load()
     for kind in unpickler.load():
         setattr(sys.modules["__main__"], kind.__name__, kind)
+        if "__msgspec_cache__" in vars(kind):
+            del kind.__msgspec_cache__
     return values
 
 

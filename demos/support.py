@@ -5,7 +5,7 @@ A demonstration shows one idea of `durable`; everything beside the idea is here.
 - `folder`: a place for a store, removed when the notebook ends.
 - `worker`: a real process with a real node in it, which can be killed at an exact moment of a journal.
 - `service`: an HTTP server in a process of its own, on the loopback address.
-- `read_journal`: what a folder holds, also when nobody runs it. `dead_times`: when nobody did, for the figures.
+- `read_journal`: what a folder holds, also when nobody runs it. `gaps`: when nobody did, for the figures.
 
 A worker and a service end with the notebook: they wait on a pipe, and when the notebook is gone, however it went, the pipe
 closes.
@@ -23,6 +23,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,7 +39,6 @@ from durable.journal.journal import entries
 from durable.storage import open_read_only
 from durable.storage.node import NodeStorage
 from durable.workflows.definition import Function, Workflow
-from durable.world import SystemClock
 
 PATIENCE_S = 50.0
 """How long an order to a worker may take. Demonstrations take milliseconds; this is for a machine that is asleep."""
@@ -47,7 +47,7 @@ _folders: list[Path] = []
 _children: dict[int, asyncio.subprocess.Process] = {}
 _workers: dict[str, Worker] = {}
 _names: dict[str, int] = {}
-_kills: dict[str, list[float]] = {}
+_gaps: dict[str, list[tuple[float, float]]] = {}
 
 
 # --- folders and journals -----------------------------------------------------------------------------------------
@@ -93,11 +93,17 @@ def _journal(storage: NodeStorage, workflow_id: str) -> list[JournalEntry]:
     return entries(rows, storage.attempts(workflow_id, row.incarnation, row.run))
 
 
-def dead_times(store: str, journal: Sequence[JournalEntry]) -> list[tuple[float, float]]:
-    """When the store's workers were killed, and when something was recorded again: in milliseconds since 1970."""
+def gaps(store: str, journal: Sequence[JournalEntry] = ()) -> list[tuple[float, float]]:
+    """When no process had the store open, for the figures: (killed, back) in milliseconds since 1970.
+
+    A gap ends with the first order to the next worker, or with the first thing that ``journal`` records after the kill.
+    """
     recorded = sorted({moment for entry in journal for moment in (entry.timestamp, entry.completed_at) if moment})
-    later = [(killed, next((at for at in recorded if at > killed), None)) for killed in _kills.get(store, [])]
-    return [(killed, back) for killed, back in later if back is not None]
+    found = []
+    for killed, back in _gaps.get(store, []):
+        ends = [moment for moment in (back, next((at for at in recorded if at > killed), None)) if moment]
+        found.append((killed, min(ends, default=time.time() * 1000)))
+    return found
 
 
 # --- child processes ----------------------------------------------------------------------------------------------
@@ -182,7 +188,7 @@ class Worker(_Child):
 
     async def kill(self) -> None:
         """SIGKILL: the process gets no chance to do anything more. Returns when it is gone."""
-        _kills.setdefault(self.store, []).append(SystemClock().now_ms())
+        _gaps.setdefault(self.store, []).append((time.time() * 1000, 0.0))
         await super().kill()
 
     async def submit(self, workflow: Workflow[Any, Any], *input: Any, workflow_id: str) -> None:
@@ -217,6 +223,8 @@ class Worker(_Child):
         _children.pop(self._process.pid, None)
 
     async def _order(self, do: str, **given: Any) -> dict[str, Any]:
+        if (gaps := _gaps.get(self.store)) and not gaps[-1][1]:  # its first order opens the store
+            gaps[-1] = (gaps[-1][0], time.time() * 1000)
         return await self._ask(pickled(do, given))
 
 
