@@ -87,6 +87,11 @@ class Engine:
         execution = self.live[workflow_id] = Execution(workflow_id, status, self)
         return execution
 
+    def _forget(self, execution: Execution) -> None:
+        """Out of memory: whatever it was is durable."""
+        if self.live.get(execution.workflow_id) is execution:
+            del self.live[execution.workflow_id]
+
     def batch(self, execution: Execution) -> PartitionBatch:
         return self.batches.of(execution.partition)
 
@@ -118,8 +123,7 @@ class Engine:
         if execution.inbox or execution.due or self._has_work(execution):
             self.scheduler.wake(execution)
         elif execution.status in (Status.WAITING, Status.PAUSED) and not execution.calls:
-            if self.live.get(execution.workflow_id) is execution:
-                del self.live[execution.workflow_id]
+            self._forget(execution)
 
     def _has_work(self, execution: Execution) -> bool:
         """Mail came while it was being parked: only its code can tell whether that is what it waits for."""
@@ -266,8 +270,7 @@ class Engine:
 
     def ended(self, execution: Execution, row: StatusRow) -> None:
         """The end of an execution is durable: tell whoever waits."""
-        if self.live.get(execution.workflow_id) is execution:
-            del self.live[execution.workflow_id]
+        self._forget(execution)
         self._tell(execution.workflow_id, row)
 
     def _tell(self, workflow_id: str, row: StatusRow) -> None:
@@ -335,9 +338,8 @@ class Engine:
             self.end_without_code(execution)
 
     def _stopped(self, execution: Execution, row: StatusRow) -> None:
-        if self.live.get(execution.workflow_id) is execution and execution.status is Status.DIVERGED:
-            if not execution.inbox and not execution.due:
-                del self.live[execution.workflow_id]
+        if execution.status is Status.DIVERGED and not execution.inbox and not execution.due:
+            self._forget(execution)
         self._tell(execution.workflow_id, row)
 
     def _wait_for_code(self, execution: Execution) -> None:
@@ -355,7 +357,7 @@ class Engine:
 
     def registered(self, item: Any) -> None:
         """The registry has a new definition: start what waited for it."""
-        if not isinstance(item, Workflow) or item.name not in self.stuck or self.closed:
+        if not isinstance(item, Workflow) or item.name not in self.stuck or self.closed or self.loop.is_closed():
             return
         try:
             here = asyncio.get_running_loop() is self.loop
@@ -392,7 +394,8 @@ class Engine:
                 self.settle(execution)
             return
         beat = None
-        if execution.beats or number in execution.attempts or execution.loaded:
+        before = machine is not None and number < len(machine.cursor.recorded)  # it may have run before a crash
+        if before or execution.beats or number in execution.attempts:
             beat = self.storage.heartbeat(execution.workflow_id, execution.incarnation, execution.run, number)
         self.runner.start(execution, operation, beat)
 

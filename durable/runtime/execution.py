@@ -147,7 +147,6 @@ class Execution:
         "has_slot",
         "idle_since_s",
         "incarnation",
-        "loaded",
         "machine",
         "mailbox",
         "owner",
@@ -199,7 +198,6 @@ class Execution:
         self.queued = False
         self.ready = False
         self.woken = False
-        self.loaded = start is None
         self.beats = False
         self.idle_since_s = 0.0
         self._node = node

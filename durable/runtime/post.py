@@ -32,6 +32,7 @@ from durable.errors import (
 from durable.journal import failures, keys
 from durable.journal.entries import CANCEL, Envelope, EnvelopeKind, Failure, Mail, Status
 from durable.runtime.execution import Answer, Execution
+from durable.runtime.mailbox import sender_row_key
 
 if TYPE_CHECKING:
     from durable.runtime.engine import Engine
@@ -87,13 +88,16 @@ class PostOffice:
     def _send(self, key: bytes, envelope: Envelope) -> None:
         engine = self._engine
         receiver = engine.find(envelope.receiver)
+        sender_key = sender_row_key(envelope)
         if receiver is None:
+            if envelope.number <= engine.storage.last_from_sender(sender_key):
+                self._acknowledge(key, envelope, None)  # accepted before a crash; the receiver has finished since
+                return
             error = self.accept(None, envelope.receiver, envelope.name, envelope.body_json, "")
             failure = failures.record(error) if error else None
             engine.batches.after(keys.partition_of(envelope.receiver), self._acknowledge, key, envelope, failure)
             return
         mailbox = receiver.open_mailbox(engine.storage)
-        sender_key = mailbox.sender_key(envelope)
         last = mailbox.last_from(sender_key)
         if envelope.number > last:
             if envelope.previous > last:

@@ -103,7 +103,8 @@ def _details(peers: Mapping[str, Any], headline: str) -> str:
 
 
 def _absent(document: Mapping[str, Any]) -> str:
-    absent = [f"{LABELS.get(name, name)} ({about['absent']})" for name, about in document["peers"].items() if "absent" in about]
+    peers = document["peers"].items()
+    absent = [f"{LABELS.get(name, name)} ({about['absent']})" for name, about in peers if "absent" in about]
     return f"Not measured here: {'; '.join(absent)}.\n" if absent else ""
 
 
