@@ -146,7 +146,7 @@ async def fork(engine: Engine, workflow_id: str, status: StatusRow, at: int, new
         run=0,
         parent=None,
         child_base=child_base(new_id, incarnation, 0),
-        origin_child_base=start.child_base,
+        origin_child_bases=(*(old for old in start.origin_child_bases if old[0] < at), (at, _base_before(start, at))),
         forked_at=at,
     )
     now_ms = engine.clock.now_ms()
@@ -161,3 +161,8 @@ async def fork(engine: Engine, workflow_id: str, status: StatusRow, at: int, new
     execution = engine.find(new_id)
     if execution is not None:
         engine.scheduler.wake(execution)
+
+
+def _base_before(start: Start, at: int) -> str:
+    """With which base the origin made the ids of children just before command ``at``."""
+    return next((base for until, base in start.origin_child_bases if at <= until), start.child_base)

@@ -21,10 +21,18 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from durable.errors import MailRefused, WorkflowAlreadyExists, WorkflowCancelled, WorkflowError, WorkflowFailed
+from durable.errors import (
+    JournalCorrupted,
+    MailRefused,
+    WorkflowAlreadyExists,
+    WorkflowCancelled,
+    WorkflowError,
+    WorkflowFailed,
+)
 from durable.journal import failures, keys
 from durable.journal.entries import CANCEL, Envelope, EnvelopeKind, Failure, Mail, Status
 from durable.runtime.execution import Answer, Execution
+from durable.runtime.mailbox import sender_row_key
 
 if TYPE_CHECKING:
     from durable.runtime.engine import Engine
@@ -47,7 +55,10 @@ class PostOffice:
     def deliver(self, key: bytes, envelope: Envelope) -> None:
         """The envelope's row is durable: bring it to its receiver. ``key`` is the row's."""
         if not self._engine.closed and self._engine.failure is None:
-            self._routes[envelope.kind](key, envelope)
+            try:
+                self._routes[envelope.kind](key, envelope)
+            except JournalCorrupted as error:  # the envelope stays in the outbox, and is tried again at the next start
+                log.error("an envelope for %s cannot be delivered: %s", envelope.receiver, error)
 
     def accept(
         self, receiver: Execution | None, workflow_id: str, channel: str, value_json: bytes, sender: str
@@ -65,9 +76,11 @@ class PostOffice:
                 f"channel {channel!r} was not accepted. Send again when it has received some."
             )
         mail = Mail(channel, value_json, sender, engine.clock.now_ms())
-        engine.batch(receiver).writes.append(mailbox.accept(mail))
+        batch = engine.batch(receiver)
+        batch.writes.append(mailbox.accept(mail))
         if receiver.machine is None or channel in receiver.receivers:
             receiver.woken = True
+            receiver.set_active(batch, True)  # it is parked: after a crash, too, somebody must look at its mail
             if not receiver.paused:
                 engine.scheduler.wake(receiver)
         return None
@@ -75,20 +88,27 @@ class PostOffice:
     def _send(self, key: bytes, envelope: Envelope) -> None:
         engine = self._engine
         receiver = engine.find(envelope.receiver)
+        sender_key = sender_row_key(envelope)
         if receiver is None:
+            if envelope.number <= engine.storage.last_from_sender(sender_key):
+                self._acknowledge(key, envelope, None)  # accepted before a crash; the receiver has finished since
+                return
             error = self.accept(None, envelope.receiver, envelope.name, envelope.body_json, "")
-            self._acknowledge(key, envelope, failures.record(error) if error else None)
+            failure = failures.record(error) if error else None
+            engine.batches.after(keys.partition_of(envelope.receiver), self._acknowledge, key, envelope, failure)
             return
         mailbox = receiver.open_mailbox(engine.storage)
-        sender_key = mailbox.sender_key(envelope)
         last = mailbox.last_from(sender_key)
         if envelope.number > last:
             if envelope.previous > last:
-                log.error("a message from %s left a gap and waits", envelope.sender.workflow_id)
-                return
-            refused = self.accept(
-                receiver, envelope.receiver, envelope.name, envelope.body_json, envelope.sender.workflow_id
-            )
+                refused: MailRefused | None = MailRefused(
+                    f"{envelope.receiver!r} did not accept an earlier message of the same sender, so this one to channel "
+                    f"{envelope.name!r} was not accepted either: messages do not overtake each other. Send it again."
+                )
+            else:
+                refused = self.accept(
+                    receiver, envelope.receiver, envelope.name, envelope.body_json, envelope.sender.workflow_id
+                )
             if refused is not None:
                 self._acknowledge(key, envelope, failures.record(refused))
                 return
