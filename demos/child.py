@@ -54,6 +54,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(item, Function):
             made = {key: getattr(item, key) for key in ("body", "name", "retry", "timeout", "once", "executor")}
             return _blank, (Function,), {**made, "namespace": {}}, None, None, _define
+        if type(item).__name__ == "DataclassInfo":  # msgspec's notes on a class, made again where it arrives
+            return type(None), ()
         if isinstance(item, type) and item.__module__ == "__main__" and item not in self.classes:
             self.classes.append(item)
         return super().reducer_override(item)
@@ -82,6 +84,8 @@ def _unpickled(stream: Any) -> Any:
     values = unpickler.load()
     for kind in unpickler.load():
         setattr(sys.modules["__main__"], kind.__name__, kind)
+        if "__msgspec_cache__" in vars(kind):
+            del kind.__msgspec_cache__
     return values
 
 
@@ -305,9 +309,12 @@ def service() -> None:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"null")
-            status, reply = respond(self.path.strip("/"), body)
-            data = json.dumps(reply).encode()
-            self.send_response(status)
+            answered = respond(self.path.strip("/"), body)
+            if answered is None:
+                self.close_connection = True
+                return
+            data = json.dumps(answered[1]).encode()
+            self.send_response(answered[0])
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

@@ -20,7 +20,7 @@ STYLE = """
 .durable-fig .durable-head{display:flex;flex-wrap:wrap;gap:.2em .8em;align-items:baseline;margin-bottom:.35em}
 .durable-fig .durable-title{font-weight:650}
 .durable-fig .durable-muted{opacity:.68}
-.durable-fig code.durable-code{font-size:.88em;background:none;color:inherit;border:0;padding:0;overflow-wrap:anywhere}
+.durable-fig code.durable-code{font-size:.88em;background:none;color:inherit;border:0;padding:0;overflow-wrap:break-word}
 .durable-fig.durable-fig table.durable-table{border-collapse:collapse;border:0;margin:0;width:auto;max-width:100%;
  font-size:inherit;table-layout:auto;color:inherit;background:none;box-shadow:none;display:table}
 .durable-fig.durable-fig .durable-table tr{background:none;border:0}

@@ -138,8 +138,8 @@ def executions_table(listed: Sequence[WorkflowMetadata]) -> Figure:
     words = [_execution_words(item) for item in shown]
     cells = [
         [
-            code(line[0]),
-            esc(line[1]),
+            tag("span", code(line[0]), class_="durable-what"),
+            tag("span", esc(line[1]), class_="durable-what"),
             chip(line[2], STATUS_KIND[item.status]),
             code(line[3], item.input_json),
             esc(line[4]) if item.error else code(line[4], item.output_json),

@@ -212,7 +212,7 @@ _LEGEND = {
     "wait": ("waits", tag("rect", x=1, y=2, width=24, height=8, class_="durable-wait")),
     "talk": ("message or child", tag("rect", x=1, y=1, width=24, height=10, class_="durable-talk")),
     "note": ("recorded at once", tag("g", _diamond(), transform="translate(13 6)")),
-    "lost": ("failed or lost", tag("path", d="M8 1L18 11M8 11L18 1", class_="durable-cross")),
+    "lost": ("failed, or lost in a kill", tag("path", d="M8 1L18 11M8 11L18 1", class_="durable-cross")),
     "dead": ("no process", tag("rect", x=1, y=0, width=24, height=12, class_="durable-dead")),
 }
 

@@ -78,7 +78,8 @@ def _call(entry: JournalEntry, given: Any) -> str:
 
 
 def _sleep(entry: JournalEntry, given: Any) -> str:
-    return duration(given if entry.name == "delay_ms" else given - entry.timestamp)
+    ms = given if entry.name == "delay_ms" else given - entry.timestamp
+    return f"{ms / 1000:g} s" if entry.name == "delay_ms" and ms < 60_000 else duration(ms)  # as the author wrote it
 
 
 def _send(entry: JournalEntry, given: Any) -> str:

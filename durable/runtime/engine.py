@@ -15,7 +15,7 @@ import sys
 from collections import deque
 from typing import Any
 
-from durable.errors import DurableError, JournalCorrupted, NotRegistered, ReplayError, StoreClosed
+from durable.errors import DurableError, JournalCorrupted, NotRegistered, ReplayError, StoreClosed, StoreError
 from durable.journal import failures, keys
 from durable.journal.entries import (
     CANCEL,
@@ -28,7 +28,7 @@ from durable.journal.entries import (
     Status,
     StatusRow,
 )
-from durable.journal.timers import TimerQueue
+from durable.journal.timers import Timer, TimerQueue
 from durable.ports import Clock, Entropy, Log
 from durable.runtime.batches import Batches, PartitionBatch
 from durable.runtime.config import NodeConfig
@@ -87,6 +87,11 @@ class Engine:
         execution = self.live[workflow_id] = Execution(workflow_id, status, self)
         return execution
 
+    def _forget(self, execution: Execution) -> None:
+        """Out of memory: whatever it was is durable."""
+        if self.live.get(execution.workflow_id) is execution:
+            del self.live[execution.workflow_id]
+
     def batch(self, execution: Execution) -> PartitionBatch:
         return self.batches.of(execution.partition)
 
@@ -100,19 +105,25 @@ class Engine:
 
     def park(self, execution: Execution) -> None:
         """Drop a waiting execution from memory. Its rows are written; when they are durable, it is gone."""
-        execution.drop()
-        execution.parking = True
-        batch = self.batch(execution)
+        batch = self.put_down(execution)
         execution.status_write(batch, self.clock.now_ms())
         execution.set_active(batch, False)
-        batch.effects.append((self._parked, execution))
 
-    def _parked(self, execution: Execution) -> None:
-        execution.parking = False
+    def put_down(self, execution: Execution) -> PartitionBatch:
+        """Drop the machine. Until all that it wrote is durable nothing wakes the execution: the store has not all its rows."""
+        execution.drop()
+        batch = execution.parking = self.batch(execution)
+        batch.effects.append((self._parked, execution, batch))
+        return batch
+
+    def _parked(self, execution: Execution, batch: PartitionBatch) -> None:
+        if execution.parking is not batch:
+            return  # it has written more since
+        execution.parking = None
         if execution.inbox or execution.due or self._has_work(execution):
             self.scheduler.wake(execution)
-        elif not execution.calls and self.live.get(execution.workflow_id) is execution:
-            del self.live[execution.workflow_id]
+        elif execution.status in (Status.WAITING, Status.PAUSED) and not execution.calls:
+            self._forget(execution)
 
     def _has_work(self, execution: Execution) -> bool:
         """Mail came while it was being parked: only its code can tell whether that is what it waits for."""
@@ -129,12 +140,15 @@ class Engine:
         """Run an execution until everything in it waits; called by the scheduler, in a turn of its own."""
         try:
             self._drive(execution)
-        except Exception as error:  # a fault of this library: better stopped than half alive
-            log.exception("execution %s: the engine failed", execution.workflow_id)
+        except StoreError as error:
             self.fail(error)
+        except Exception as error:  # a fault of this library: one execution stops, and the others go on
+            log.exception("execution %s stops", execution.workflow_id)
+            self._diverge(execution, ReplayError(f"execution {execution.workflow_id!r} cannot go on: {error!r}"))
 
     def _drive(self, execution: Execution) -> None:
-        if self.failure is not None or execution.status.finished or execution.status is Status.DIVERGED:
+        stopped = execution.status.finished or execution.status is Status.DIVERGED
+        if self.failure is not None or stopped or execution.parking is not None:
             self.scheduler.release(execution)
             return
         batch = self.batch(execution)
@@ -181,6 +195,8 @@ class Engine:
         """After a step: does it run on, in a function, or does it wait?"""
         if execution.working or execution.inbox or execution.machine is None or execution.status.finished:
             return
+        if execution.ready or execution.queued:
+            return  # it was woken: whether it waits is seen when it has had its turn
         if execution.status is not Status.WAITING:
             execution.move(Event.WAIT)
         self.scheduler.release(execution)
@@ -205,8 +221,20 @@ class Engine:
 
     def _next_run(self, execution: Execution, input_json: bytes, batch: PartitionBatch, now_ms: int) -> None:
         self._drop_calls(execution)
+        self._drop_answers(execution, batch)
         execution.continue_as_new(input_json, batch, now_ms)
         execution.begin(self._workflow(execution), batch, now_ms, self.config.value_bytes_max)
+
+    def _drop_answers(self, execution: Execution, batch: PartitionBatch) -> None:
+        """What was answered to the run that ends is nothing to the next, which counts from 0 again: but a cancel is."""
+        answers = list(execution.inbox)
+        execution.inbox.clear()
+        for answer in answers:
+            if answer.sequence_number == CANCEL:
+                execution.inbox.append(answer)
+            elif answer.recorded is not None:
+                batch.effects.append((answer.recorded,))
+        execution.due.clear()
 
     def _workflow(self, execution: Execution) -> Workflow[Any, Any]:
         return REGISTRY.workflow(execution.workflow_name)
@@ -219,6 +247,8 @@ class Engine:
                 execution.record_only(answer, batch, self.clock.now_ms())
             else:
                 kept.append(answer)
+        if len(kept) < len(execution.inbox):
+            self.put_down(execution)
         execution.inbox = kept
         self.scheduler.release(execution)
 
@@ -242,14 +272,26 @@ class Engine:
 
     def ended(self, execution: Execution, row: StatusRow) -> None:
         """The end of an execution is durable: tell whoever waits."""
-        if self.live.get(execution.workflow_id) is execution:
-            del self.live[execution.workflow_id]
+        self._forget(execution)
         self._tell(execution.workflow_id, row)
 
     def _tell(self, workflow_id: str, row: StatusRow) -> None:
         for waiter in self.waiters.pop(workflow_id, ()):
             if not waiter.done():
                 waiter.set_result(row)
+
+    def waiter(self, workflow_id: str) -> asyncio.Future[StatusRow]:
+        """Done when the execution ends, or stops, durably."""
+        waiter: asyncio.Future[StatusRow] = self.loop.create_future()
+        self.waiters.setdefault(workflow_id, []).append(waiter)
+        return waiter
+
+    def forget_waiter(self, workflow_id: str, waiter: asyncio.Future[StatusRow]) -> None:
+        waiters = self.waiters.get(workflow_id, [])
+        if waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                del self.waiters[workflow_id]
 
     def create(self, start: Start, workflow_id: str) -> Execution:
         """Accept a new execution: its rows are in the open batch, and it runs as soon as it has a slot."""
@@ -289,31 +331,35 @@ class Engine:
 
     def end_without_code(self, execution: Execution) -> None:
         """Cancel an execution whose code cannot run here: diverged, or not registered."""
-        row = self.storage.status(execution.workflow_id)
+        batch = self.batch(execution)
+        try:
+            row = self.storage.status(execution.workflow_id)
+            if execution.start is None and row is not None:
+                execution.start = self.storage.start(execution.workflow_id, row)
+            execution.abandon_recorded(self.storage, batch)
+        except JournalCorrupted as error:
+            log.error("execution %s is cancelled, and what it has under way is not known: %s", execution.workflow_id, error)
         execution.status = Status.DIVERGED
-        if row is not None:
-            execution.start = self.storage.start(execution.workflow_id, row)
-        self._finish(execution, Outcome(Status.CANCELLED), self.batch(execution), self.clock.now_ms())
+        self._finish(execution, Outcome(Status.CANCELLED), batch, self.clock.now_ms())
 
     def _diverge(self, execution: Execution, error: ReplayError) -> None:
         """The code does not match the journal: stop, lose nothing, and try again when the code changes."""
         log.error("execution %s stops: %s", execution.workflow_id, error)
         self._drop_calls(execution)
-        execution.drop()
-        execution.inbox.clear()
-        execution.due.clear()
         execution.move(Event.DIVERGE)
         execution.error = failures.record(error)
-        batch = self.batch(execution)
+        batch = self.put_down(execution)
         row = execution.status_write(batch, self.clock.now_ms())
         execution.set_active(batch, True)
         self.stuck.setdefault(execution.workflow_name, {})[execution.workflow_id] = None
         self.scheduler.release(execution)
         batch.effects.append((self._stopped, execution, row))
+        if any(answer.sequence_number == CANCEL for answer in execution.inbox):
+            self.end_without_code(execution)
 
     def _stopped(self, execution: Execution, row: StatusRow) -> None:
-        if self.live.get(execution.workflow_id) is execution and execution.machine is None and not execution.inbox:
-            del self.live[execution.workflow_id]
+        if execution.status is Status.DIVERGED and not execution.inbox and not execution.due:
+            self._forget(execution)
         self._tell(execution.workflow_id, row)
 
     def _wait_for_code(self, execution: Execution) -> None:
@@ -331,7 +377,7 @@ class Engine:
 
     def registered(self, item: Any) -> None:
         """The registry has a new definition: start what waited for it."""
-        if not isinstance(item, Workflow) or item.name not in self.stuck or self.closed:
+        if not isinstance(item, Workflow) or item.name not in self.stuck or self.closed or self.loop.is_closed():
             return
         try:
             here = asyncio.get_running_loop() is self.loop
@@ -356,6 +402,8 @@ class Engine:
     def run_call(self, execution: Execution, operation: Any) -> None:
         """The command of a call is durable: run it, unless nobody waits any more."""
         machine = execution.machine
+        if operation.machine.start.run != execution.run:
+            return  # its run has ended, and with it the count of what is busy
         number: int = operation.sequence_number
         wanted: Any = None if machine is None else machine.pending.get(number)
         if number in execution.calls:
@@ -366,7 +414,8 @@ class Engine:
                 self.settle(execution)
             return
         beat = None
-        if execution.beats or number in execution.attempts or execution.loaded:
+        before = machine is not None and number < len(machine.cursor.recorded)  # it may have run before a crash
+        if before or execution.beats or number in execution.attempts:
             beat = self.storage.heartbeat(execution.workflow_id, execution.incarnation, execution.run, number)
         self.runner.start(execution, operation, beat)
 
@@ -411,15 +460,17 @@ class Engine:
     # --- envelopes
 
     def deliver(self, key: bytes, envelope: Envelope) -> None:
-        self.post.deliver(key, envelope)
+        try:
+            self.post.deliver(key, envelope)
+        except ReplayError as error:  # the receiver, not the sender, cannot be read: the envelope stays in the outbox
+            log.error("a message from %s to %s waits: %s", envelope.sender.workflow_id, envelope.receiver, error)
 
     # --- timers
 
-    def arm_timer(self, execution: Execution, sequence_number: int, fire_at_ms: int) -> None:
-        if sequence_number in execution.timers:
-            timer = (fire_at_ms, execution.workflow_id, execution.run, sequence_number)
-            if self.timers.add(timer):
-                self.set_alarm()
+    def arm_timer(self, execution: Execution, timer: Timer) -> None:
+        _, _, run, sequence_number = timer
+        if run == execution.run and sequence_number in execution.timers and self.timers.add(timer):
+            self.set_alarm()
 
     def set_alarm(self) -> None:
         """One timer of the event loop for all of the node's."""
@@ -447,8 +498,8 @@ class Engine:
     def _fire(self, fire_at_ms: int, workflow_id: str, run: int, number: int) -> None:
         try:
             execution = self.find(workflow_id)
-        except JournalCorrupted as error:
-            log.error("a timer of execution %s is due: %s", workflow_id, error)
+        except ReplayError as error:
+            log.error("a timer of execution %s is due, and: %s", workflow_id, error)
             return
         if execution is not None and execution.run == run:
             execution.due.append(number)

@@ -32,6 +32,7 @@ from durable.errors import (
 from durable.journal import failures, keys
 from durable.journal.entries import CANCEL, Envelope, EnvelopeKind, Failure, Mail, Status
 from durable.runtime.execution import Answer, Execution
+from durable.runtime.mailbox import sender_row_key
 
 if TYPE_CHECKING:
     from durable.runtime.engine import Engine
@@ -75,9 +76,11 @@ class PostOffice:
                 f"channel {channel!r} was not accepted. Send again when it has received some."
             )
         mail = Mail(channel, value_json, sender, engine.clock.now_ms())
-        engine.batch(receiver).writes.append(mailbox.accept(mail))
+        batch = engine.batch(receiver)
+        batch.writes.append(mailbox.accept(mail))
         if receiver.machine is None or channel in receiver.receivers:
             receiver.woken = True
+            receiver.set_active(batch, True)  # it is parked: after a crash, too, somebody must look at its mail
             if not receiver.paused:
                 engine.scheduler.wake(receiver)
         return None
@@ -85,20 +88,27 @@ class PostOffice:
     def _send(self, key: bytes, envelope: Envelope) -> None:
         engine = self._engine
         receiver = engine.find(envelope.receiver)
+        sender_key = sender_row_key(envelope)
         if receiver is None:
+            if envelope.number <= engine.storage.last_from_sender(sender_key):
+                self._acknowledge(key, envelope, None)  # accepted before a crash; the receiver has finished since
+                return
             error = self.accept(None, envelope.receiver, envelope.name, envelope.body_json, "")
-            self._acknowledge(key, envelope, failures.record(error) if error else None)
+            failure = failures.record(error) if error else None
+            engine.batches.after(keys.partition_of(envelope.receiver), self._acknowledge, key, envelope, failure)
             return
         mailbox = receiver.open_mailbox(engine.storage)
-        sender_key = mailbox.sender_key(envelope)
         last = mailbox.last_from(sender_key)
         if envelope.number > last:
             if envelope.previous > last:
-                log.error("a message from %s left a gap and waits", envelope.sender.workflow_id)
-                return
-            refused = self.accept(
-                receiver, envelope.receiver, envelope.name, envelope.body_json, envelope.sender.workflow_id
-            )
+                refused: MailRefused | None = MailRefused(
+                    f"{envelope.receiver!r} did not accept an earlier message of the same sender, so this one to channel "
+                    f"{envelope.name!r} was not accepted either: messages do not overtake each other. Send it again."
+                )
+            else:
+                refused = self.accept(
+                    receiver, envelope.receiver, envelope.name, envelope.body_json, envelope.sender.workflow_id
+                )
             if refused is not None:
                 self._acknowledge(key, envelope, failures.record(refused))
                 return

@@ -71,12 +71,17 @@ class NodeRuntime:
     ) -> NodeRuntime:
         """A runtime on this storage, with its unfinished executions taken up.
 
-        ``log`` says what durable means: by default an fsync of this store. ``clock`` and ``entropy`` are the world.
+        ``log`` says what durable means: by default an fsync of this store. ``clock`` and ``entropy`` are the world: by
+        default the real one, or that of an event loop which simulates its time (`durable.testing.run`).
         """
         config = config or NodeConfig()
         owned = None if log is not None else LocalLog(storage.store)
-        clock = clock or SystemClock(at_least_ms=storage.clock_ms())
-        engine = Engine(storage, config, log or owned, clock, entropy or SystemEntropy())  # type: ignore[arg-type]
+        simulated = getattr(asyncio.get_running_loop(), "durable_world", None)
+        clock = clock or (simulated.clock if simulated else SystemClock(at_least_ms=storage.clock_ms()))
+        entropy = entropy or (simulated.entropy if simulated else SystemEntropy())
+        engine = Engine(storage, config, log or owned, clock, entropy)  # type: ignore[arg-type]
+        if simulated:
+            simulated.prepare(engine)
         runtime = cls(engine, owned, owns_store)
         admin.recover(engine)
         return runtime
@@ -217,8 +222,10 @@ class NodeRuntime:
             )
 
     async def _status_row(self, workflow_id: str) -> StatusRow:
+        """Where it stands. What can be read may not be durable yet: so it is read, and told when it is."""
         await self._barrier(workflow_id)
         row = self._engine.storage.status(workflow_id)
+        await self._barrier(workflow_id)
         if row is None:
             raise WorkflowNotFound(f"there is no execution with the id {workflow_id!r}")
         return row
@@ -246,23 +253,24 @@ class NodeRuntime:
         row = await self._status_row(workflow_id)
         storage = self._engine.storage
         rows = storage.rows(workflow_id, row.incarnation, row.run)
-        return entries(rows, storage.attempts(workflow_id, row.incarnation, row.run))
+        attempts = storage.attempts(workflow_id, row.incarnation, row.run)
+        await self._barrier(workflow_id)
+        return entries(rows, attempts)
 
     async def _result(self, workflow_id: str, result_type: ValueType[Any], timeout: float | timedelta | None) -> Any:
-        row = await self._status_row(workflow_id)
-        execution = self._engine.live.get(workflow_id)
-        stopped = row.status is Status.DIVERGED and (execution is None or execution.status is Status.DIVERGED)
-        if not row.status.finished and not stopped:
-            waiter: asyncio.Future[StatusRow] = self._engine.loop.create_future()
-            waiters = self._engine.waiters.setdefault(workflow_id, [])
-            waiters.append(waiter)
-            try:
+        engine = self._engine
+        engine.check_open()
+        waiter = engine.waiter(workflow_id)  # first: it may end while this asks where it stands
+        try:
+            row = await self._status_row(workflow_id)
+            execution = engine.live.get(workflow_id)
+            stopped = row.status is Status.DIVERGED and (execution is None or execution.status is Status.DIVERGED)
+            if not row.status.finished and not stopped:
                 row = await asyncio.wait_for(waiter, None if timeout is None else seconds(timeout))
-            except TimeoutError:
-                raise TimeoutError(f"{workflow_id!r} has not finished within {timeout}; it goes on") from None
-            finally:
-                if waiter in waiters:
-                    waiters.remove(waiter)
+        except TimeoutError:
+            raise TimeoutError(f"{workflow_id!r} has not finished within {timeout}; it goes on") from None
+        finally:
+            engine.forget_waiter(workflow_id, waiter)
         return _outcome(workflow_id, row, result_type)
 
     async def _send(self, workflow_id: str, channel: str, value: Any, key: str | None) -> None:
@@ -270,11 +278,10 @@ class NodeRuntime:
         engine.check_open()
         value_json = encode_value(value, f"message to {workflow_id}/{channel}", engine.config.value_bytes_max)
         receiver = engine.find(workflow_id)
-        if receiver is not None and key is not None:
-            request = keys.of(receiver.partition, keys.REQUEST, workflow_id) + key.encode()
-            if request in receiver.requests or engine.storage.has(request):
-                await self._barrier(workflow_id)
-                return
+        request = keys.of(keys.partition_of(workflow_id), keys.REQUEST, workflow_id) + (key or "").encode()
+        if key is not None and (engine.storage.has(request) or (receiver is not None and request in receiver.requests)):
+            await self._barrier(workflow_id)  # also when the receiver has finished since: this one it had
+            return
         refused = engine.post.accept(receiver, workflow_id, channel, value_json, "")
         if refused is not None:
             raise refused
@@ -301,11 +308,11 @@ class NodeRuntime:
             engine.end_without_code(execution)
             await self._barrier(workflow_id)
             return
+        recorded = engine.batches.promise()
+        engine.answer(execution, Answer(CANCEL, recorded=lambda: engine.batches.keep(recorded)))
         if execution.paused:
             await self._resume(workflow_id)
-        recorded = asyncio.Event()
-        engine.answer(execution, Answer(CANCEL, recorded=recorded.set))
-        await recorded.wait()
+        await recorded
 
     async def _pause(self, workflow_id: str) -> None:
         execution = await self._found(workflow_id)
@@ -317,8 +324,7 @@ class NodeRuntime:
                 raise WorkflowError(f"{workflow_id!r} has stopped because its code does not match its journal")
             execution.paused = True
             execution.move(Event.PAUSE)
-            execution.drop()
-            batch = engine.batch(execution)
+            batch = engine.put_down(execution)
             execution.status_write(batch, engine.clock.now_ms())
             execution.set_active(batch, True)
             engine.scheduler.forget(execution)

@@ -200,8 +200,10 @@ class WorkflowMachine:
         self.cancel_requested = True
         if not self._root.done():
             self._root.cancel()
-        else:
-            self._cancel_children()
+            return
+        if self._returned is not None and self._returned.next_input_json is not None:
+            self._returned = Outcome(Status.CANCELLED)  # it would go on as a new run, which nobody wants any more
+        self._cancel_children()
 
     # --- the end of a run
 
