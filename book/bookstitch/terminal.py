@@ -15,7 +15,8 @@ runs the commands one after another in a fresh folder that holds a copy of `fold
 - `@kill TEXT` sends it SIGKILL as soon as it prints TEXT; `@kill TEXT +0.5` half a second after that,
 - `@fails` expects a status other than 0.
 
-`python` is the Python that builds. There is no shell: no pipes, no variables. Show the file that is run by
+`python` is the Python that builds. There is no shell: no pipes, no variables. The folder's own path is left out of the
+output. Show the file that is run by
 `literalinclude`, and program and output cannot differ.
 
 Anything else stops the build: a status that was not expected, a TEXT that never comes, more than 60 seconds, output that
@@ -102,6 +103,7 @@ def session(commands: list[Command], folder: Path | None) -> str:
         else:
             shutil.copytree(folder, here, ignore=shutil.ignore_patterns("__pycache__"))
         text = "".join(f"$ {command.line}\n{run(command, here)}" for command in commands)
+        text = text.replace(f"{here}{os.sep}", "")
     if leak := find_leak(text):
         raise TerminalError(f"the output shows {leak}")
     return text
