@@ -47,7 +47,7 @@ INSTANT = frozenset({EntryType.STATE, EntryType.FIRST, EntryType.PATCH, EntryTyp
 
 
 class Status(enum.Enum):
-    """Where an execution stands. `durable.runtime.execution.TRANSITIONS` says how it gets from one to another."""
+    """Where an execution stands. `durable.runtime.transitions.TRANSITIONS` says how it gets from one to another."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
