@@ -79,6 +79,7 @@ def book(session: nox.Session) -> None:
 
 def build_book(session: nox.Session) -> None:
     session.install("-e", f".[{EVERYTHING}]")
+    shutil.rmtree(HTML, ignore_errors=True)  # pages that no longer exist; results of demos are kept elsewhere
     session.run("jupyter-book", "build", ".", "-W", "-n", "--keep-going", "--all")
     session.log(f"the book: {(HTML / 'index.html').as_uri()}")
     session.log("`nox -s serve` serves it on loopback")

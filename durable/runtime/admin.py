@@ -54,10 +54,18 @@ def metadata(engine: Engine, workflow_id: str, row: StatusRow) -> WorkflowMetada
 class Executions(list[WorkflowMetadata]):
     """What ``runtime.list`` gives: a list, which a notebook shows as a table."""
 
+    def __str__(self) -> str:
+        from durable.notebook.tables import show
+
+        return str(show(self))
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         from durable.notebook.tables import bundle
 
         return bundle(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))  # IPython would print every list alike
 
 
 def list_executions(

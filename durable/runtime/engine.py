@@ -87,6 +87,11 @@ class Engine:
         execution = self.live[workflow_id] = Execution(workflow_id, status, self)
         return execution
 
+    def _forget(self, execution: Execution) -> None:
+        """Out of memory: whatever it was is durable."""
+        if self.live.get(execution.workflow_id) is execution:
+            del self.live[execution.workflow_id]
+
     def batch(self, execution: Execution) -> PartitionBatch:
         return self.batches.of(execution.partition)
 
@@ -118,8 +123,7 @@ class Engine:
         if execution.inbox or execution.due or self._has_work(execution):
             self.scheduler.wake(execution)
         elif execution.status in (Status.WAITING, Status.PAUSED) and not execution.calls:
-            if self.live.get(execution.workflow_id) is execution:
-                del self.live[execution.workflow_id]
+            self._forget(execution)
 
     def _has_work(self, execution: Execution) -> bool:
         """Mail came while it was being parked: only its code can tell whether that is what it waits for."""
@@ -189,7 +193,7 @@ class Engine:
 
     def settle(self, execution: Execution) -> None:
         """After a step: does it run on, in a function, or does it wait?"""
-        if execution.busy or execution.inbox or execution.machine is None or execution.status.finished:
+        if execution.working or execution.inbox or execution.machine is None or execution.status.finished:
             return
         if execution.ready or execution.queued:
             return  # it was woken: whether it waits is seen when it has had its turn
@@ -264,12 +268,11 @@ class Engine:
     def _drop_calls(self, execution: Execution) -> None:
         for running in list(execution.calls.values()):
             self.runner.drop(running)
-        execution.busy = 0
+        execution.working.clear()
 
     def ended(self, execution: Execution, row: StatusRow) -> None:
         """The end of an execution is durable: tell whoever waits."""
-        if self.live.get(execution.workflow_id) is execution:
-            del self.live[execution.workflow_id]
+        self._forget(execution)
         self._tell(execution.workflow_id, row)
 
     def _tell(self, workflow_id: str, row: StatusRow) -> None:
@@ -355,9 +358,8 @@ class Engine:
             self.end_without_code(execution)
 
     def _stopped(self, execution: Execution, row: StatusRow) -> None:
-        if self.live.get(execution.workflow_id) is execution and execution.status is Status.DIVERGED:
-            if not execution.inbox and not execution.due:
-                del self.live[execution.workflow_id]
+        if execution.status is Status.DIVERGED and not execution.inbox and not execution.due:
+            self._forget(execution)
         self._tell(execution.workflow_id, row)
 
     def _wait_for_code(self, execution: Execution) -> None:
@@ -375,7 +377,15 @@ class Engine:
 
     def registered(self, item: Any) -> None:
         """The registry has a new definition: start what waited for it."""
-        if isinstance(item, Workflow) and item.name in self.stuck and not self.closed:
+        if not isinstance(item, Workflow) or item.name not in self.stuck or self.closed or self.loop.is_closed():
+            return
+        try:
+            here = asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            here = False
+        if here:
+            self._try_again(item.name)
+        else:
             self.loop.call_soon_threadsafe(self._try_again, item.name)
 
     def _try_again(self, name: str) -> None:
@@ -396,12 +406,16 @@ class Engine:
             return  # its run has ended, and with it the count of what is busy
         number: int = operation.sequence_number
         wanted: Any = None if machine is None else machine.pending.get(number)
-        if wanted is not operation or number in execution.calls:
-            execution.busy = max(0, execution.busy - 1)
-            self.settle(execution)
+        if number in execution.calls:
+            return  # an attempt from before a pause still runs, and answers for this one
+        if wanted is not operation:
+            if execution.working.get(number) is operation:
+                del execution.working[number]
+                self.settle(execution)
             return
         beat = None
-        if execution.beats or number in execution.attempts or execution.loaded:
+        before = machine is not None and number < len(machine.cursor.recorded)  # it may have run before a crash
+        if before or execution.beats or number in execution.attempts:
             beat = self.storage.heartbeat(execution.workflow_id, execution.incarnation, execution.run, number)
         self.runner.start(execution, operation, beat)
 
@@ -409,12 +423,12 @@ class Engine:
         running = execution.calls.get(sequence_number)
         if running is not None:
             self.runner.drop(running)
-            execution.busy -= 1
+            execution.working.pop(sequence_number, None)
             self.settle(execution)
 
     def _call_answered(self, running: RunningCall, output_json: bytes | None, error: Failure | None) -> None:
         execution = running.execution
-        execution.busy -= 1
+        execution.working.pop(running.operation.sequence_number, None)
         execution.inbox.append(Answer(running.operation.sequence_number, output_json, error))
         self.scheduler.wake(execution)
 
@@ -427,7 +441,7 @@ class Engine:
         execution.record_attempt(attempt, batch)
         wait_ms = attempt.next_at_ms - self.clock.now_ms()
         if wait_ms >= DURABLE_BACKOFF_MS and execution.machine is not None:
-            execution.busy -= 1
+            execution.working.pop(attempt.sequence_number, None)
             execution.back_off(attempt.sequence_number, attempt.next_at_ms, batch)
             batch.effects.append((self.settle, execution))
         else:
@@ -476,17 +490,25 @@ class Engine:
         now_ms = self.clock.now_ms()
         if self.timers.needs_extension(now_ms):
             self.extend_timers(now_ms)
-        for _, workflow_id, run, number in self.timers.due(now_ms):
-            try:
-                execution = self.find(workflow_id)
-            except ReplayError as error:
-                log.error("a timer of execution %s is due, and: %s", workflow_id, error)
-                continue
-            if execution is not None and execution.run == run:
-                execution.due.append(number)
-                if not execution.paused:
-                    self.scheduler.wake(execution)
+        for timer in self.timers.due(now_ms):
+            self._fire(*timer)
+        self._flush()
         self.set_alarm()
+
+    def _fire(self, fire_at_ms: int, workflow_id: str, run: int, number: int) -> None:
+        try:
+            execution = self.find(workflow_id)
+        except ReplayError as error:
+            log.error("a timer of execution %s is due, and: %s", workflow_id, error)
+            return
+        if execution is not None and execution.run == run:
+            execution.due.append(number)
+            if not execution.paused:
+                self.scheduler.wake(execution)
+        else:  # nobody is left who could wait for it
+            partition = keys.partition_of(workflow_id)
+            key = keys.timer(partition, fire_at_ms, workflow_id, run, number)
+            self.batches.of(partition).writes.append((key, None))
 
     def extend_timers(self, now_ms: int) -> None:
         begin, end = self.timers.window_end_ms, now_ms + self.timers.window_ms
@@ -504,7 +526,7 @@ class Engine:
             execution.step(Answer(number, b"null"), batch, now_ms)
         elif number in execution.timers and number not in execution.calls:
             batch.writes.append((execution.timers.pop(number), None))
-            execution.busy += 1
+            execution.working[number] = pending
             batch.effects.append((self.run_call, execution, pending))
 
     # --- the end of the node

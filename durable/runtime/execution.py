@@ -120,6 +120,7 @@ _MADE_WHEN_TOUCHED: dict[str, Callable[[], Any]] = {
     "receivers": dict,  # channel -> sequence numbers of the RECEIVEs that wait for it
     "timers": dict,  # sequence number -> key of its timer row
     "sent": Sent,  # which messages went where
+    "working": dict,  # sequence number -> a call that runs or is about to: while there is one, the slot is held
     "calls": dict,  # sequence number -> the attempt that runs
     "attempts": dict,  # sequence number -> the last attempt that failed
     "first_started_ms": dict,  # sequence number -> when its first attempt began
@@ -133,7 +134,7 @@ _MADE_WHEN_TOUCHED: dict[str, Callable[[], Any]] = {
 class Execution:
     """One execution that is in memory. ``rows`` counts the rows of its journal, written or not yet.
 
-    ``busy`` counts its functions that run or are about to; ``has_slot``, ``queued`` and ``ready`` belong to the scheduler.
+    ``has_slot``, ``queued`` and ``ready`` belong to the scheduler.
     """
 
     __slots__ = (
@@ -141,13 +142,11 @@ class Execution:
         "_prefix",
         "active_row",
         "beats",
-        "busy",
         "created_at",
         "error",
         "has_slot",
         "idle_since_s",
         "incarnation",
-        "loaded",
         "machine",
         "mailbox",
         "owner",
@@ -170,6 +169,7 @@ class Execution:
     receivers: dict[str, deque[int]]
     timers: dict[int, bytes]
     sent: Sent
+    working: dict[int, Any]
     calls: dict[int, Any]
     attempts: dict[int, Attempt]
     first_started_ms: dict[int, int]
@@ -192,14 +192,12 @@ class Execution:
         self.machine: WorkflowMachine | None = None
         self.rows = 0
         self.mailbox: Mailbox | None = None
-        self.busy = 0
         self.active_row: bool | None = None
         self.parking: PartitionBatch | None = None
         self.has_slot = False
         self.queued = False
         self.ready = False
         self.woken = False
-        self.loaded = start is None
         self.beats = False
         self.idle_since_s = 0.0
         self._node = node
@@ -466,7 +464,7 @@ class Execution:
         batch.writes.append((key, details_json))
 
     def _begin_call(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
-        self.busy += 1
+        self.working[pending.sequence_number] = pending
         batch.effects.append((self._node.run_call, self, pending))
 
     def _begin_sleep(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:

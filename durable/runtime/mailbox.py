@@ -49,10 +49,6 @@ class Mailbox:
 
     # --- repetitions and gaps
 
-    def sender_key(self, envelope: Envelope) -> bytes:
-        own = keys.of(self._partition, keys.SENDER, self.workflow_id)
-        return own + keys.id_bytes(envelope.sender.workflow_id) + envelope.sender.incarnation
-
     def last_from(self, key: bytes) -> int:
         known = self._last_from.get(key)
         if known is None:
@@ -73,3 +69,9 @@ class Mailbox:
 
     def _key(self, arrival: int) -> bytes:
         return keys.of(self._partition, keys.MAIL, self.workflow_id) + self.incarnation + keys.number(arrival, 8)
+
+
+def sender_row_key(envelope: Envelope) -> bytes:
+    """Where the receiver of an envelope remembers the number of the last one from this sender."""
+    own = keys.of(keys.partition_of(envelope.receiver), keys.SENDER, envelope.receiver)
+    return own + keys.id_bytes(envelope.sender.workflow_id) + envelope.sender.incarnation

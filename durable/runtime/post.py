@@ -22,6 +22,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from durable.errors import (
+    JournalCorrupted,
     MailRefused,
     WorkflowAlreadyExists,
     WorkflowCancelled,
@@ -31,6 +32,7 @@ from durable.errors import (
 from durable.journal import failures, keys
 from durable.journal.entries import CANCEL, Envelope, EnvelopeKind, Failure, Mail, Status
 from durable.runtime.execution import Answer, Execution
+from durable.runtime.mailbox import sender_row_key
 
 if TYPE_CHECKING:
     from durable.runtime.engine import Engine
@@ -53,7 +55,10 @@ class PostOffice:
     def deliver(self, key: bytes, envelope: Envelope) -> None:
         """The envelope's row is durable: bring it to its receiver. ``key`` is the row's."""
         if not self._engine.closed and self._engine.failure is None:
-            self._routes[envelope.kind](key, envelope)
+            try:
+                self._routes[envelope.kind](key, envelope)
+            except JournalCorrupted as error:  # the envelope stays in the outbox, and is tried again at the next start
+                log.error("an envelope for %s cannot be delivered: %s", envelope.receiver, error)
 
     def accept(
         self, receiver: Execution | None, workflow_id: str, channel: str, value_json: bytes, sender: str
@@ -83,13 +88,16 @@ class PostOffice:
     def _send(self, key: bytes, envelope: Envelope) -> None:
         engine = self._engine
         receiver = engine.find(envelope.receiver)
+        sender_key = sender_row_key(envelope)
         if receiver is None:
+            if envelope.number <= engine.storage.last_from_sender(sender_key):
+                self._acknowledge(key, envelope, None)  # accepted before a crash; the receiver has finished since
+                return
             error = self.accept(None, envelope.receiver, envelope.name, envelope.body_json, "")
             failure = failures.record(error) if error else None
             engine.batches.after(keys.partition_of(envelope.receiver), self._acknowledge, key, envelope, failure)
             return
         mailbox = receiver.open_mailbox(engine.storage)
-        sender_key = mailbox.sender_key(envelope)
         last = mailbox.last_from(sender_key)
         if envelope.number > last:
             if envelope.previous > last:

@@ -71,12 +71,17 @@ class NodeRuntime:
     ) -> NodeRuntime:
         """A runtime on this storage, with its unfinished executions taken up.
 
-        ``log`` says what durable means: by default an fsync of this store. ``clock`` and ``entropy`` are the world.
+        ``log`` says what durable means: by default an fsync of this store. ``clock`` and ``entropy`` are the world: by
+        default the real one, or that of an event loop which simulates its time (`durable.testing.run`).
         """
         config = config or NodeConfig()
         owned = None if log is not None else LocalLog(storage.store)
-        clock = clock or SystemClock(at_least_ms=storage.clock_ms())
-        engine = Engine(storage, config, log or owned, clock, entropy or SystemEntropy())  # type: ignore[arg-type]
+        simulated = getattr(asyncio.get_running_loop(), "durable_world", None)
+        clock = clock or (simulated.clock if simulated else SystemClock(at_least_ms=storage.clock_ms()))
+        entropy = entropy or (simulated.entropy if simulated else SystemEntropy())
+        engine = Engine(storage, config, log or owned, clock, entropy)  # type: ignore[arg-type]
+        if simulated:
+            simulated.prepare(engine)
         runtime = cls(engine, owned, owns_store)
         admin.recover(engine)
         return runtime
@@ -258,7 +263,9 @@ class NodeRuntime:
         waiter = engine.waiter(workflow_id)  # first: it may end while this asks where it stands
         try:
             row = await self._status_row(workflow_id)
-            if not row.status.finished and row.status is not Status.DIVERGED:
+            execution = engine.live.get(workflow_id)
+            stopped = row.status is Status.DIVERGED and (execution is None or execution.status is Status.DIVERGED)
+            if not row.status.finished and not stopped:
                 row = await asyncio.wait_for(waiter, None if timeout is None else seconds(timeout))
         except TimeoutError:
             raise TimeoutError(f"{workflow_id!r} has not finished within {timeout}; it goes on") from None

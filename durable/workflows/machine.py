@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from durable.workflows.context import Context
     from durable.workflows.definition import Workflow
 
+ENTRIES_MAX = 1_000_000
+"""Operations in one run: replaying so many takes seconds, and a workflow that makes more should continue as new."""
+
 Pending: TypeAlias = Operation[Any] | DurableTimer
 
 
@@ -287,6 +290,11 @@ class WorkflowMachine:
             )
         if self._returned is not None:
             raise asyncio.CancelledError("the workflow has returned")
+        if self.cursor.made >= ENTRIES_MAX:
+            raise WorkflowError(
+                f"the journal of {self.workflow_id!r} has {ENTRIES_MAX:,} entries, which is its bound. Nothing is lost; a loop "
+                "that goes on for ever begins a new run now and then, with ctx.continue_as_new."
+            )
         try:
             if self.cursor.match(entry_type, name, input_json, source_line):
                 return None

@@ -114,8 +114,8 @@ def test_a_kill_is_a_sigkill_at_exactly_the_moment_asked_for(store, capsys):
     run(main())
     said = capsys.readouterr().out.splitlines()
     assert [line for line in said if "adding" in line][:5] == [f"process 1 │ adding one to {n}" for n in range(5)]
-    assert "process 1 │ add_one has finished 5 times: stopped here" in said
-    assert "process 1 │ killed (exit code -9)" in said
+    assert "process 1 │ (stopped here: 'add_one' is recorded as done 5 times)" in said
+    assert "process 1 │ (killed: exit code -9)" in said
 
 
 def test_the_moment_is_the_same_on_every_run(tmp_path):
@@ -131,6 +131,24 @@ def test_the_moment_is_the_same_on_every_run(tmp_path):
 
     seen = run(main())
     assert all(other == seen[0] for other in seen)
+
+
+def test_a_kill_between_doing_and_recording(store, capsys):
+    async def main():
+        first = await support.worker(store, count)
+        await first.submit(count, 4, workflow_id="c")
+        await first.run_until(said="adding one to 2")
+        await first.kill()
+        calls = [e for e in support.read_journal(store, "c") if e.name == "add_one"]
+        assert [e.completed for e in calls] == [True, True, False]
+        second = await support.worker(store, count)
+        await second.run_until(said="adding one to 2")
+        await second.run_until(finished="add_one")
+        assert await second.result("c") == 4
+        await second.stop()
+
+    run(main())
+    assert capsys.readouterr().out.count("adding one to 2\n") == 2
 
 
 def test_failed_attempts_and_heartbeats_are_moments_too(store):
@@ -243,25 +261,22 @@ def test_nothing_is_left_behind_however_the_notebook_ends(end, tmp_path):
     assert "kill" in end or list(tmp_path.iterdir()) == []
 
 
-def test_a_journal_is_printed_without_times_and_places(capsys):
+def test_a_folder_does_not_show_where_it_is():
+    place = support.folder("x.db")
+    assert repr(place) == "<folder x.db>"
+    assert Path(place).parent.is_dir()
+
+
+def test_the_time_without_a_process_is_known(store):
     async def main():
-        async with durable.open("memory:") as runtime:
-            handle = await runtime.submit(refuse, workflow_id="r")
-            with contextlib.suppress(durable.WorkflowFailed):
-                await handle
-            handle = await runtime.submit(count, 1, workflow_id="c")
-            await handle
-            support.show_journal(await handle.journal())
-            support.show_journal(await handle.journal(), last=1)
+        first = await support.worker(store, nap)
+        await first.submit(nap, workflow_id="n")
+        await first.run_until(started="sleep")
+        await first.kill()
+        second = await support.worker(store, nap)
+        await second.run_until(started="receive")
+        await second.kill()
+        [(killed, back), (again, now)] = support.gaps(store, support.read_journal(store, "n"))
+        assert killed < back < again <= now
 
     run(main())
-    assert capsys.readouterr().out.splitlines()[1:] == [
-        "#  operation   name     asked with  answer",
-        "─  ──────────  ───────  ──────────  ──────",
-        "0  CALL        add_one  [0]         1",
-        "1  CHECKPOINT           1",
-        "#  operation   name  asked with  answer",
-        "─  ──────────  ────  ──────────  ──────",
-        "1  CHECKPOINT        1",
-    ]
-    assert repr(support.folder("x.db")) == "<folder x.db>"

@@ -1,0 +1,5 @@
+"""``python -m durable`` is ``durable``."""
+
+from durable.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,302 @@
+"""``durable``: look into a store at the command line, also while its process is at work.
+
+::
+
+    durable list                     every execution: id, workflow, status, when
+    durable show ID                  one execution: what it was given, where it stands, what came out
+    durable journal ID               its operations, in order
+    durable export ID > ID.jsonl     its journal as JSON lines, for `durable replay` and `durable.testing`
+    durable replay app:workflow journals/*.jsonl
+                                     does the code in app.py still do what these journals say? exit code 1 if not
+
+``--store PATH`` names the store (default ``durable-data``). It is read by copying it at one instant
+(`durable.storage.open_read_only`): nothing is written to it, and the process that holds it is not slowed. A status is the
+one that was recorded last: an execution that has only just begun to wait may still show as RUNNING.
+
+Tables come from rich (``pip install 'durable[cli]'``); ``--json`` needs nothing, and is meant for programs: one JSON document
+on standard output, times in milliseconds since 1970.
+
+Exit codes: 0 all is well; 1 what was asked for is not there, cannot be read, or has drifted; 2 the command line is wrong.
+
+Read next: `durable.testing.replays`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from durable.errors import DurableError, ReplayError, StoreError, WorkflowNotFound
+from durable.journal.entries import JournalEntry, Status, StatusRow, WorkflowMetadata
+from durable.journal.journal import entries
+from durable.runtime.admin import export
+from durable.storage.node import NodeStorage
+from durable.workflows.definition import Workflow
+
+CELL_CHARS_MAX = 60
+OK, NOT_OK, USAGE = 0, 1, 2
+_COLOURS = {
+    Status.COMPLETED: "green",
+    Status.FAILED: "red",
+    Status.DIVERGED: "red",
+    Status.CANCELLED: "yellow",
+    Status.PAUSED: "yellow",
+}
+
+
+class UsageError(Exception):
+    """The command line names something that is not there to be run."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is returned. An error is one line (or one message of replay) on standard error."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        code = command(options)
+        sys.stdout.flush()
+        return code
+    except UsageError as error:
+        _complain(str(error))
+        return USAGE
+    except BrokenPipeError:  # `durable list | head`: nobody reads on
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        return OK
+    except (DurableError, OSError) as error:
+        _complain(str(error))
+        return NOT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="durable", description="Look into a store, also while its process is at work.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    store = argparse.ArgumentParser(add_help=False)
+    store.add_argument("--store", default="durable-data", metavar="PATH", help="folder of the store (default: durable-data)")
+    as_json = argparse.ArgumentParser(add_help=False)
+    as_json.add_argument("--json", action="store_true", help="JSON instead of a table")
+
+    listing = commands.add_parser("list", parents=[store, as_json], help="list executions")
+    listing.add_argument("--status", type=_status, help="only this status, e.g. WAITING")
+    listing.add_argument("--workflow", help="only executions of this workflow")
+    listing.add_argument("--limit", type=int, default=100, help="at most so many (default: 100)")
+    listing.add_argument("--after", metavar="ID", help="go on behind this id, the last one of the page before")
+    listing.set_defaults(command=_list)
+    for name, command, what in (
+        ("show", _show, "show one execution"),
+        ("journal", _journal, "show its operations, in order"),
+    ):
+        one = commands.add_parser(name, parents=[store, as_json], help=what)
+        one.add_argument("id", metavar="ID", help="the workflow id")
+        one.set_defaults(command=command)
+    exporting = commands.add_parser("export", parents=[store], help="write its journal as JSON lines")
+    exporting.add_argument("id", metavar="ID", help="the workflow id")
+    exporting.set_defaults(command=_export)
+    replaying = commands.add_parser("replay", parents=[as_json], help="replay exported journals against this code")
+    replaying.add_argument("target", metavar="MODULE[:WORKFLOW]", help="where the code is, e.g. app:process_order")
+    replaying.add_argument("journals", metavar="FILE", nargs="+", help="files made by `durable export`")
+    replaying.set_defaults(command=_replay)
+    return parser
+
+
+def _status(text: str) -> Status:
+    try:
+        return Status(text.upper())
+    except ValueError:
+        names = ", ".join(status.value for status in Status)
+        raise argparse.ArgumentTypeError(f"{text!r} is no status; there are {names}") from None
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def _list(options: argparse.Namespace) -> int:
+    found: list[WorkflowMetadata] = []
+    with _reading(options.store) as storage:
+        for workflow_id, row in storage.statuses(options.after):
+            if len(found) >= options.limit:
+                break
+            if options.status in (None, row.status) and options.workflow in (None, row.workflow):
+                found.append(storage.metadata(workflow_id, row))
+    if options.json:
+        return _put_json(found)
+    rows = [
+        (one.workflow_id, one.workflow, _coloured(one.status), _when(one.created_at), _when(one.updated_at)) for one in found
+    ]
+    _put_table(f"{len(found)} executions", ("id", "workflow", "status", "created", "updated"), rows)
+    return OK
+
+
+def _show(options: argparse.Namespace) -> int:
+    with _reading(options.store) as storage:
+        one = storage.metadata(options.id, _row(storage, options.id))
+    if options.json:
+        return _put_json(one)
+    error = one.error
+    rows = [
+        ("workflow", f"{one.workflow} (version {one.version})"),
+        ("status", _coloured(one.status)),
+        ("input", one.input_json),
+        ("result", one.output_json or "-"),
+        ("error", f"{error.error_type}: {error.message}" if error else "-"),
+        ("created", _when(one.created_at)),
+        ("updated", _when(one.updated_at)),
+        ("owner", one.owner),
+        ("run", str(one.run)),
+    ]
+    _put_table(one.workflow_id, ("", ""), rows, cut=False)
+    return OK
+
+
+def _journal(options: argparse.Namespace) -> int:
+    with _reading(options.store) as storage:
+        row = _row(storage, options.id)
+        rows = storage.rows(options.id, row.incarnation, row.run)
+        journal = entries(rows, storage.attempts(options.id, row.incarnation, row.run))
+    if options.json:
+        return _put_json(list(journal))
+    shown = [
+        (
+            str(entry.sequence_number),
+            entry.entry_type.value,
+            entry.name,
+            entry.input_json,
+            _outcome(entry),
+            _when(entry.timestamp),
+            entry.where,
+        )
+        for entry in journal
+    ]
+    title = f"{options.id}: {row.workflow}, {row.status.value}"
+    _put_table(title, ("#", "type", "name", "input", "output", "made", "where"), shown)
+    return OK
+
+
+def _export(options: argparse.Namespace) -> int:
+    with _reading(options.store) as storage:
+        sys.stdout.write(export(storage, options.id))
+    return OK
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from durable.testing.replays import check_replay
+
+    workflow = _target(options.target)
+    results: list[tuple[str, str, str]] = []
+    for name in options.journals:
+        try:
+            checked = check_replay(workflow, Path(name).read_text(encoding="utf-8"))
+        except (DurableError, OSError, UnicodeDecodeError) as error:
+            results.append((name, "DRIFT" if isinstance(error, ReplayError) else "ERROR", str(error)))
+        else:
+            results.append((name, "ok", f"{checked.workflow_id}: {checked.operations} operations, {checked.status.value}"))
+    failed = [result for result in results if result[1] != "ok"]
+    if options.json:
+        _put_json([{"file": name, "result": result, "message": message} for name, result, message in results])
+    else:
+        rows = [(name, result, message.partition("\n")[0]) for name, result, message in results]
+        _put_table(f"{len(results)} journals, {len(failed)} not as recorded", ("file", "result", ""), rows)
+        for name, _, message in failed:
+            _complain(f"{name}: {message}")
+    return NOT_OK if failed else OK
+
+
+def _target(target: str) -> Workflow[Any, Any] | None:
+    """``module:workflow``, or ``module`` for every workflow that it registers."""
+    module_name, _, name = target.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(f"cannot import {module_name!r}: {error}") from error
+    if not name:
+        return None
+    found = getattr(module, name, None)
+    if not isinstance(found, Workflow):
+        names = sorted(key for key, value in vars(module).items() if isinstance(value, Workflow))
+        raise UsageError(f"{module_name!r} has no workflow {name!r}; it has: {', '.join(names) or 'none'}")
+    return found
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[NodeStorage]:
+    from durable.storage import open_read_only
+
+    folder = path.partition(":")[2] if path.startswith(("rocksdb:", "leveldb:")) else path
+    reader = open_read_only(folder)
+    try:
+        storage = NodeStorage(reader)
+        if storage.check_format() is None:
+            raise StoreError(f"{folder} is a store, but not one of durable's. Nothing was touched. Check the path.")
+        yield storage
+    finally:
+        reader.close()
+
+
+def _row(storage: NodeStorage, workflow_id: str) -> StatusRow:
+    row = storage.status(workflow_id)
+    if row is None:
+        raise WorkflowNotFound(f"there is no execution with the id {workflow_id!r} in this store")
+    return row
+
+
+# --- showing --------------------------------------------------------------------------------------------------------
+
+
+def _put_json(value: Any) -> int:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+    return OK
+
+
+def _put_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], cut: bool = True) -> None:
+    try:
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError:
+        raise UsageError("tables need rich: pip install 'durable[cli]', or ask for --json") from None
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_header=any(header))
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(_cut(cell) if cut else cell) for cell in row))
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CELL_CHARS_MAX else text[: CELL_CHARS_MAX - 1] + "…"
+
+
+def _coloured(status: Status) -> Any:
+    try:
+        from rich.text import Text
+    except ImportError:
+        return status.value
+    return Text(status.value, style=_COLOURS.get(status, ""))
+
+
+def _outcome(entry: JournalEntry) -> str:
+    if entry.error is not None:
+        return f"{entry.error.error_type}: {entry.error.message}"
+    tried = f" ({len(entry.attempts)} failed attempts)" if entry.attempts else ""
+    return (entry.output_json or "null" if entry.completed else "…") + tried
+
+
+def _when(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"durable: {message}\n")
