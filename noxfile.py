@@ -41,6 +41,14 @@ def tests_all(session: nox.Session) -> None:
     run_tests(session)
 
 
+@nox.session(python=PYTHONS)
+def sweep(session: nox.Session) -> None:
+    """Every shape of workflow, crashed at every journal write, with more hash seeds and settings than `tests` takes."""
+    session.install("-e", ".[test]")
+    suite = "tests/processes/test_crash_everywhere.py"
+    session.run("python", "-m", "pytest", "-n", "2", "-ra", suite, env={"DURABLE_SWEEP": "1"})
+
+
 def run_tests(session: nox.Session) -> None:
     session.install("-e", f".[test,{EVERYTHING}]")
     install_leveldb(session)
@@ -79,6 +87,7 @@ def book(session: nox.Session) -> None:
 
 def build_book(session: nox.Session) -> None:
     session.install("-e", f".[{EVERYTHING}]")
+    shutil.rmtree(HTML, ignore_errors=True)  # pages that no longer exist; results of demos are kept elsewhere
     session.run("jupyter-book", "build", ".", "-W", "-n", "--keep-going", "--all")
     session.log(f"the book: {(HTML / 'index.html').as_uri()}")
     session.log("`nox -s serve` serves it on loopback")

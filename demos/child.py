@@ -1,9 +1,9 @@
 """What runs in the processes that `support` starts: a node, or an HTTP server, at the other end of a pipe.
 
 How a node can be killed at "the fifth recorded step", the same on every run: it writes through a port, its log
-(`durable.ports.Log`). The log here is the real one inside a shell, `WatchedLog`, that looks at each row *after* it is on the
-disk. When the awaited row has come, the shell tells nobody that it is durable, so nothing goes on; the process then waits
-for its next order, or for its end. Between two orders its event loop stands still.
+(`durable.ports.Log`). The log here is the real one inside a shell, `WatchedLog`, that looks at each row on its way. The
+awaited row still reaches the disk; then nothing more is written and nobody is told, so nothing goes on, and the process
+waits for its next order, or for its end. Between two orders its event loop stands still.
 
 The functions and workflows of a notebook exist in no module that a process could import: they travel by cloudpickle.
 """
@@ -21,6 +21,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import cloudpickle
@@ -53,6 +54,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(item, Function):
             made = {key: getattr(item, key) for key in ("body", "name", "retry", "timeout", "once", "executor")}
             return _blank, (Function,), {**made, "namespace": {}}, None, None, _define
+        if type(item).__name__ == "DataclassInfo":  # msgspec's notes on a class, made again where it arrives
+            return type(None), ()
         if isinstance(item, type) and item.__module__ == "__main__" and item not in self.classes:
             self.classes.append(item)
         return super().reducer_override(item)
@@ -81,6 +84,8 @@ def _unpickled(stream: Any) -> Any:
     values = unpickler.load()
     for kind in unpickler.load():
         setattr(sys.modules["__main__"], kind.__name__, kind)
+        if "__msgspec_cache__" in vars(kind):
+            del kind.__msgspec_cache__
     return values
 
 
@@ -93,11 +98,14 @@ class _Said(io.TextIOBase):
     def __init__(self, answer: Callable[..., None]) -> None:
         self._answer = answer
         self._line = ""
+        self.listener: Callable[[str], None] | None = None
 
     def write(self, text: str) -> int:
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
             self._answer(said=line)
+            if self.listener is not None:
+                self.listener(line)
         return len(text)
 
 
@@ -150,6 +158,8 @@ class _Node:
         if self._opened is None:
             storage = NodeStorage.make(open_store(self._path))
             log = WatchedLog(storage)
+            if isinstance(sys.stdout, _Said):
+                sys.stdout.listener = log.heard
             log.go_on(wanted)
             self._opened = await NodeRuntime.make(storage, log=log, owns_store=True), log
         else:
@@ -181,52 +191,71 @@ class _Node:
 
 
 class WatchedLog:
-    """A `durable.ports.Log`: the node's own, with a look at each row once it is on the disk, and a place to stop."""
+    """A `durable.ports.Log`: the node's own, with a look at each row that passes, and a moment at which it stops.
+
+    A moment is a kind of event, a name, and how often: ("finished", "add_one", 5). What was handed over before it, and the
+    row itself, reach the disk; nothing after it does, and nobody is told, until `go_on`.
+    """
 
     def __init__(self, storage: NodeStorage) -> None:
         self._log = LocalLog(storage.store)
+        self._loop = asyncio.get_running_loop()
         self._commands = dict(_recorded(storage))
         self._counts: dict[tuple[str, str], int] = {}
-        self._groups: dict[asyncio.Future[None], tuple[asyncio.Future[None], list[Batch]]] = {}
-        self._held: list[asyncio.Future[None]] = []
         self._wanted: tuple[str, str, int] | None = None
-        self.reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stopped = False
+        self._under_way: dict[asyncio.Future[None], asyncio.Future[None]] = {}
+        self._untold: list[asyncio.Future[None]] = []
+        self._unwritten: list[tuple[int, Batch, asyncio.Future[None]]] = []
+        self.reached: asyncio.Future[None] = self._loop.create_future()
 
     def append(self, partition: int, batch: Batch) -> asyncio.Future[None]:
+        if self._stopped:
+            told = self._loop.create_future()
+            self._unwritten.append((partition, batch, told))
+            return told
         written = self._log.append(partition, batch)
-        if written not in self._groups:
-            self._groups[written] = written.get_loop().create_future(), []
+        if written not in self._under_way:
+            self._under_way[written] = self._loop.create_future()
             written.add_done_callback(self._durable)
-        told, batches = self._groups[written]
-        batches.append(batch)
-        return told
-
-    def go_on(self, wanted: tuple[str, str, int] | None) -> None:
-        """Tell what was held back, and stop at the wanted moment: a kind of event, a name, how often."""
-        self._wanted, self.reached = wanted, asyncio.get_running_loop().create_future()
-        held, self._held = self._held, []
-        if self._is_there():
-            self.reached.set_result(None)
-        for told in held:
-            told.set_result(None)
-
-    def _durable(self, written: asyncio.Future[None]) -> None:
-        told, batches = self._groups.pop(written)
-        if (error := written.exception()) is not None:
-            told.set_exception(error)
-            return
-        for key, value in (write for batch in batches for write in batch):
+        for key, value in batch:
             if value is not None:
                 self._look(key, value)
-        if self._is_there() or self._held:
-            self._held.append(told)
-            if not self.reached.done():
-                self.reached.set_result(None)
-        else:
-            told.set_result(None)
+        self._stop_if_there()
+        return self._under_way[written]
 
-    def _is_there(self) -> bool:
-        return self._wanted is not None and self._counts.get(self._wanted[:2], 0) >= self._wanted[2]
+    def go_on(self, wanted: tuple[str, str, int] | None) -> None:
+        """Write and tell what was held back, and stop again at the wanted moment."""
+        self._wanted, self._stopped, self.reached = wanted, False, self._loop.create_future()
+        self._stop_if_there()
+        untold, self._untold = self._untold, []
+        for told in untold:
+            told.set_result(None)
+        unwritten, self._unwritten = self._unwritten, []
+        for partition, batch, told in unwritten:
+            self.append(partition, batch).add_done_callback(partial(_pass_on, told))
+
+    def heard(self, line: str) -> None:
+        """Something was printed, perhaps in a thread: that can be the moment, too."""
+        self._count("said", line)
+        self._stop_if_there()
+
+    def _stop_if_there(self) -> None:
+        if self._wanted is not None and self._counts.get(self._wanted[:2], 0) >= self._wanted[2]:
+            self._stopped = True
+            self._loop.call_soon_threadsafe(self._tell_if_still)
+
+    def _tell_if_still(self) -> None:
+        if self._stopped and not self._under_way and not self.reached.done():
+            self.reached.set_result(None)
+
+    def _durable(self, written: asyncio.Future[None]) -> None:
+        told = self._under_way.pop(written)
+        if self._stopped and written.exception() is None:
+            self._untold.append(told)
+            self._tell_if_still()
+        else:
+            _pass_on(told, written)
 
     def _look(self, key: bytes, value: bytes) -> None:
         table = key[2:3]
@@ -234,22 +263,33 @@ class WatchedLog:
             row, commands = unpack_row(value), self._commands.setdefault(key[:-4], [])
             if isinstance(row, Command):
                 commands.append(row)
-                self._count("started", row)
+                self._seen("started", row)
                 if row.entry_type in INSTANT:
-                    self._count("finished", row)
+                    self._seen("finished", row)
             elif isinstance(row, Completion) and row.sequence_number >= 0:
-                self._count("finished", commands[row.sequence_number])
+                self._seen("finished", commands[row.sequence_number])
         elif table in (keys.ATTEMPT, keys.HEARTBEAT):  # behind the id: incarnation (8 bytes), run, sequence number
-            after_id = key.index(b"\0", 3) + 1
-            prefix, number = key[:2] + keys.JOURNAL + key[3 : after_id + 12], key[after_id + 12 : after_id + 16]
-            self._count("failed" if table == keys.ATTEMPT else "heartbeat", self._commands[prefix][int.from_bytes(number)])
+            numbers = key.index(b"\0", 3) + 1 + 8
+            commands = self._commands[key[:2] + keys.JOURNAL + key[3 : numbers + 4]]
+            command = commands[int.from_bytes(key[numbers + 4 : numbers + 8])]
+            self._seen("failed" if table == keys.ATTEMPT else "heartbeat", command)
 
-    def _count(self, kind: str, command: Command) -> None:
+    def _seen(self, kind: str, command: Command) -> None:
         for name in {command.name: 0, command.entry_type.value.lower(): 0}:
-            self._counts[kind, name] = self._counts.get((kind, name), 0) + 1
+            self._count(kind, name)
+
+    def _count(self, kind: str, name: str) -> None:
+        self._counts[kind, name] = self._counts.get((kind, name), 0) + 1
 
     def close(self) -> None:
         self._log.close()
+
+
+def _pass_on(told: asyncio.Future[None], done: asyncio.Future[None]) -> None:
+    if (error := done.exception()) is not None:
+        told.set_exception(error)
+    else:
+        told.set_result(None)
 
 
 def _recorded(storage: NodeStorage) -> Iterator[tuple[bytes, list[Command]]]:

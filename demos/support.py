@@ -21,6 +21,7 @@ import contextlib
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -43,6 +44,7 @@ _folders: list[Path] = []
 _children: dict[int, asyncio.subprocess.Process] = {}
 _workers: dict[str, Worker] = {}
 _names: dict[str, int] = {}
+_gaps: dict[str, list[tuple[float, float]]] = {}
 
 
 # --- folders and journals -----------------------------------------------------------------------------------------
@@ -170,7 +172,7 @@ class _Child:
     async def kill(self) -> None:
         """SIGKILL: the process gets no chance to do anything more. Returns when it is gone."""
         await self._end()
-        self._say(f"killed (exit code {self._process.returncode})")
+        self._say(f"(killed: exit code {self._process.returncode})")
 
     async def _end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -194,21 +196,24 @@ def _good(answer: dict[str, Any]) -> dict[str, Any]:
 class Worker(_Child):
     """A process with a node in it. It runs only while it carries out an order; between two orders it stands still."""
 
+    store = ""
+
     async def submit(self, workflow: Workflow[Any, Any], *input: Any, workflow_id: str) -> None:
         """Start an execution; returns when it is on the disk."""
         await self._order("submit", workflow=workflow.name, input=input, workflow_id=workflow_id)
 
     async def run_until(self, *, times: int = 1, **moment: str) -> None:
-        """Run, and stand still at the moment when a row of the journal has reached the disk.
+        """Run, and stand still at a moment: what was recorded until then is on the disk, and nothing else ever will be.
 
         The moment is one of ``started="name"`` (the operation is recorded, its answer is not), ``finished="name"`` (its
-        answer is recorded), ``failed="name"`` (an attempt has failed and will be repeated) and ``heartbeat="name"``. The
-        name is that of a function, a channel, ..., or a kind of operation ("sleep", "checkpoint"). ``times`` counts
-        since the process began. Raises `TimeoutError` when that moment does not come.
+        answer is recorded), ``failed="name"`` (an attempt has failed and will be repeated), ``heartbeat="name"``, and
+        ``said="a printed line"``. The name is that of a function, a channel, ..., or a kind of operation ("sleep",
+        "checkpoint"). ``times`` counts since the process began. Raises `TimeoutError` when the moment does not come.
         """
         [(kind, name)] = moment.items()
         await self._order("run_until", kind=kind, name=name, times=times)
-        self._say(f"{name} has {_SAID[kind]} {times} time{'s' * (times > 1)}: stopped here")
+        often = f" {times} times" if times > 1 else ""
+        self._say(f"(stopped here: {name!r} {_SAID[kind]}{often})")
 
     async def result(self, workflow_id: str) -> Any:
         """Run until the execution has finished; its result."""
@@ -224,11 +229,23 @@ class Worker(_Child):
         await self._process.communicate()
         _children.pop(self._process.pid, None)
 
+    async def kill(self) -> None:
+        _gaps.setdefault(self.store, []).append((time.time() * 1000, 0.0))
+        await super().kill()
+
     async def _order(self, do: str, **given: Any) -> dict[str, Any]:
+        if (gaps := _gaps.get(self.store)) and not gaps[-1][1]:  # its first order opens the store
+            gaps[-1] = (gaps[-1][0], time.time() * 1000)
         return await self._ask(pickled(do, given))
 
 
-_SAID = {"started": "started", "finished": "finished", "failed": "failed", "heartbeat": "sent a heartbeat"}
+_SAID = {
+    "started": "is recorded as begun",
+    "finished": "is recorded as done",
+    "failed": "is recorded as failed",
+    "heartbeat": "has a recorded heartbeat",
+    "said": "was printed",
+}
 
 
 async def worker(store: str, *known: Workflow[Any, Any] | Function[..., Any], name: str | None = None) -> Worker:
@@ -238,8 +255,13 @@ async def worker(store: str, *known: Workflow[Any, Any] | Function[..., Any], na
         await before._end()
     _names[store] = _names.get(store, 0) + 1
     made, _ = await Worker._start(name or f"process {_names[store]}", "worker", str(store), known)
-    _workers[store] = made
+    _workers[store], made.store = made, store
     return made
+
+
+def gaps(store: str) -> list[tuple[float, float]]:
+    """When no process had the store open: from each kill to the first order after it, in milliseconds since 1970."""
+    return [(killed, back or time.time() * 1000) for killed, back in _gaps.get(store, [])]
 
 
 class Service(_Child):

@@ -45,6 +45,8 @@ def _enc_hook(value: Any) -> Any:
 
 
 def _dec_hook(wanted: Any, value: Any) -> Any:
+    if wanted is object:  # as good as Any
+        return value
     validate = getattr(wanted, "model_validate", None)
     if callable(validate):
         return validate(value)

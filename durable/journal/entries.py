@@ -101,7 +101,8 @@ class Start(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="s"):
     """Row 0 of a run. Times are milliseconds since 1970.
 
     ``seed`` decides what ``ctx.random`` gives, ``child_base`` begins the ids of children. A fork keeps the seed of its
-    origin, and for its first ``forked_at`` commands, which are recorded, also the origin's ``child_base``.
+    origin, and for its first ``forked_at`` commands, which are recorded, also the bases that those were made with:
+    ``origin_child_bases`` holds ``(until, base)`` of the origin, its origin, and so on.
     """
 
     workflow: str
@@ -114,7 +115,7 @@ class Start(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="s"):
     seed: str = ""
     child_base: str = ""
     forked_at: int = 0
-    origin_child_base: str = ""
+    origin_child_bases: tuple[tuple[int, str], ...] = ()
     parent: Address | None = None
     state: dict[str, bytes] = {}
     checkpoint: bytes | None = None

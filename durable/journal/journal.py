@@ -64,6 +64,9 @@ class Journal(list[JournalEntry]):
 
         return bundle(self)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))  # IPython would print every list alike
+
 
 def entries(rows: Sequence[Row], attempts: Sequence[Attempt] = ()) -> Journal:
     """The operations of a run in the order in which the code made them; requests to cancel stand where they came.

@@ -27,18 +27,13 @@ def retry_delays(
     ``n`` is by default as many as there are before the policy gives up, at most 8.
     """
     bound = 8 if policy.max_attempts is None else policy.max_attempts - 1
-    kept = [
-        [(a.next_at_ms - (a.failed_at_ms or a.started_at_ms)) / 1000 for a in entry.attempts]
-        for entry in recorded
-    ]
+    kept = [[(a.next_at_ms - (a.failed_at_ms or a.started_at_ms)) / 1000 for a in entry.attempts] for entry in recorded]
     kept = [waits for waits in kept if waits]
     shown = min(n or min(bound, 8), SHOWN_MAX) or 1
     chosen = list(seeds)
     drawn = {str(seed): policy.delays(shown, seed) for seed in chosen}
     rows = [[name, value] for name, value in policy._rows()]
-    table = html_table(
-        [], [[tag("span", esc(name), class_="durable-muted"), esc(value)] for name, value in rows]
-    )
+    table = html_table([], [[tag("span", esc(name), class_="durable-muted"), esc(value)] for name, value in rows])
     plot = _plot(policy, shown, list(drawn.values()), kept)
     note = f"{shown} waits" + (f", {len(chosen)} seeds" if chosen else "")
     note += f", {len(kept)} recorded" if kept else ""
@@ -58,14 +53,10 @@ def _column(kept: Sequence[Sequence[float]], index: int) -> list[str]:
 
 
 def _plain(policy: RetryPolicy) -> RetryPolicy:
-    return RetryPolicy(
-        initial_delay=policy.initial_delay, factor=policy.factor, max_delay=policy.max_delay, jitter=0.0
-    )
+    return RetryPolicy(initial_delay=policy.initial_delay, factor=policy.factor, max_delay=policy.max_delay, jitter=0.0)
 
 
-def _plot(
-    policy: RetryPolicy, shown: int, drawn: Sequence[Sequence[float]], kept: Sequence[Sequence[float]]
-) -> str:
+def _plot(policy: RetryPolicy, shown: int, drawn: Sequence[Sequence[float]], kept: Sequence[Sequence[float]]) -> str:
     middle = _plain(policy).delays(shown)
     top_s = max(value * (1 + policy.jitter) for value in middle)
     top_s = max([top_s, *(value for waits in kept for value in waits[:shown])])
@@ -81,11 +72,9 @@ def _plot(
     for index, value in enumerate(middle):
         low, high = y(value * (1 - policy.jitter)), y(value * (1 + policy.jitter))
         wide = min(step * 0.62, 44)
-        box = {"x": x(index) - wide / 2, "y": high, "width": wide, "height": max(low - high, 1.5)}
-        parts.append(tag("rect", **box, rx=3, class_="durable-wait"))
-        parts.append(
-            text(x(index), HEIGHT - BOTTOM + 16, index + 1, class_="durable-small", text_anchor="middle")
-        )
+        tall = max(low - high, 1.5)
+        parts.append(tag("rect", x=x(index) - wide / 2, y=high, width=wide, height=tall, rx=3, class_="durable-wait"))
+        parts.append(text(x(index), HEIGHT - BOTTOM + 16, index + 1, class_="durable-small", text_anchor="middle"))
         for number, waits in enumerate(drawn):
             at = x(index) + (number - (len(drawn) - 1) / 2) * min(wide / max(len(drawn), 1), 7)
             parts.append(tag("circle", cx=round(at, 1), cy=y(waits[index]), r=2.6, class_="durable-run"))
@@ -130,15 +119,12 @@ def _axes(top_s: float, y: object) -> str:
 
 
 def _key(policy: RetryPolicy, seeds: bool, kept: bool) -> str:
-    shapes = [
-        ("what the policy allows", tag("rect", x=1, y=1, width=24, height=10, rx=3, class_="durable-wait"))
-    ]
+    shapes = [("what the policy allows", tag("rect", x=1, y=1, width=24, height=10, rx=3, class_="durable-wait"))]
     if seeds:
         shapes.append(("delays under a seed", tag("circle", cx=13, cy=6, r=2.6, class_="durable-run")))
     if kept:
         shapes.append(("delays in the journal", tag("circle", cx=13, cy=6, r=5, class_="durable-line")))
     items = (
-        f"<span>{tag('svg', shape, class_='durable-svg', width=26, height=12)}{esc(words)}</span>"
-        for words, shape in shapes
+        f"<span>{tag('svg', shape, class_='durable-svg', width=26, height=12)}{esc(words)}</span>" for words, shape in shapes
     )
     return tag("div", "".join(items), class_="durable-legend")

@@ -20,7 +20,7 @@ STYLE = """
 .durable-fig .durable-head{display:flex;flex-wrap:wrap;gap:.2em .8em;align-items:baseline;margin-bottom:.35em}
 .durable-fig .durable-title{font-weight:650}
 .durable-fig .durable-muted{opacity:.68}
-.durable-fig code.durable-code{font-size:.88em;background:none;color:inherit;border:0;padding:0;overflow-wrap:anywhere}
+.durable-fig code.durable-code{font-size:.88em;background:none;color:inherit;border:0;padding:0;overflow-wrap:break-word}
 .durable-fig.durable-fig table.durable-table{border-collapse:collapse;border:0;margin:0;width:auto;max-width:100%;
  font-size:inherit;table-layout:auto;color:inherit;background:none;box-shadow:none;display:table}
 .durable-fig.durable-fig .durable-table tr{background:none;border:0}
@@ -59,7 +59,8 @@ STYLE = """
 .durable-svg .durable-head{fill:currentColor;fill-opacity:.75;stroke:none}
 .durable-svg .durable-dim{opacity:.4}
 .durable-legend{display:flex;flex-wrap:wrap;gap:.1em 1.1em;font-size:.8em;opacity:.85;margin-top:.2em}
-.durable-legend svg{width:26px;height:12px;vertical-align:-1px;margin-right:.35em;display:inline-block}
+.durable-fig .durable-legend svg.durable-svg{vertical-align:-1px;margin-right:.4em;display:inline-block}
+.durable-fig .durable-what{white-space:nowrap}
 .durable-side{display:flex;flex-wrap:wrap;gap:1em 2em;align-items:flex-start}
 .durable-side .durable-grow{flex:1 1 20em;min-width:17em}
 .durable-bar{display:inline-block;width:12em;max-width:40%;height:.7em;border-radius:.35em;background:#8884;overflow:hidden}
@@ -105,9 +106,7 @@ def tag(name: str, inner: str = "", **attributes: object) -> str:
     '<line x1="0" stroke-width="2"/>'
     """
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{esc(value)}"'
-        for key, value in attributes.items()
-        if value is not None
+        f' {key.rstrip("_").replace("_", "-")}="{esc(value)}"' for key, value in attributes.items() if value is not None
     )
     return f"<{name}{given}>{inner}</{name}>" if inner else f"<{name}{given}/>"
 
@@ -142,10 +141,7 @@ def html_table(head: list[str], rows: list[list[str]], numbers: frozenset[int] =
     """A table from cells that are markup already. ``numbers`` are the columns that align right."""
 
     def line(kind: str, cells: list[str]) -> str:
-        made = (
-            tag(kind, cell or " ", class_="durable-num" if index in numbers else None)
-            for index, cell in enumerate(cells)
-        )
+        made = (tag(kind, cell or " ", class_="durable-num" if index in numbers else None) for index, cell in enumerate(cells))
         return f"<tr>{''.join(made)}</tr>"
 
     header = f"<thead>{line('th', head)}</thead>" if head else ""

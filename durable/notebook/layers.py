@@ -11,6 +11,7 @@ Pure and deterministic; its limit is size: beyond about 30 edges nobody can read
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -85,11 +86,7 @@ def arrange(
     ranks: list[list[Place]] = [[] for _ in range(2 * max(column.values(), default=0) + 1)]
     for place in places.values():
         ranks[place.rank].append(place)
-    routes = [
-        _route(places, edge, size, ranks)
-        for edge, size in edges.items()
-        if column[edge[0]] != column[edge[1]]
-    ]
+    routes = [_route(places, edge, size, ranks) for edge, size in edges.items() if column[edge[0]] != column[edge[1]]]
     _order(ranks)
     _settle(ranks)
     width = _across(ranks)
@@ -114,7 +111,7 @@ def _route(
     for place in chain:
         ranks[place.rank].append(place)
     passed = [source, *chain, target]
-    for one, other in zip(passed, passed[1:], strict=False):
+    for one, other in itertools.pairwise(passed):
         left, right = (one, other) if step == 1 else (other, one)
         left.after.append(right)
         right.before.append(left)
@@ -127,9 +124,7 @@ def _order(ranks: list[list[Place]]) -> None:
     for sweep in range(SWEEPS):
         forward = sweep % 2 == 0
         for index in range(1, len(ranks)) if forward else range(len(ranks) - 2, -1, -1):
-            beside = {
-                id(place): number for number, place in enumerate(ranks[index - 1 if forward else index + 1])
-            }
+            beside = {id(place): number for number, place in enumerate(ranks[index - 1 if forward else index + 1])}
 
             def mean(place: Place, beside: dict[int, int] = beside, forward: bool = forward) -> float:
                 near = [beside[id(other)] for other in (place.before if forward else place.after)]
@@ -144,7 +139,7 @@ def _order(ranks: list[list[Place]]) -> None:
 
 def _crossings(ranks: Sequence[Sequence[Place]]) -> int:
     total = 0
-    for left, right in zip(ranks, ranks[1:], strict=False):
+    for left, right in itertools.pairwise(ranks):
         beside = {id(place): number for number, place in enumerate(right)}
         pairs = [(number, beside[id(other)]) for number, place in enumerate(left) for other in place.after]
         total += sum(a < c and b > d for a, b in pairs for c, d in pairs)
@@ -162,9 +157,9 @@ def _settle(ranks: Sequence[Sequence[Place]]) -> None:
         for rank in ranks if turn % 2 else list(reversed(ranks)):
             wanted = []
             for place in rank:
-                near = [other.y for other in (*place.before, *place.after)]
+                near = [other.y for other in (*place.before, *place.after) for _ in range(_pull(place, other))]
                 wanted.append(sum(near) / len(near) if near else place.y)
-            space = [(a.height + b.height) / 2 + GAP_PX for a, b in zip(rank, rank[1:], strict=False)]
+            space = [(a.height + b.height) / 2 + GAP_PX for a, b in itertools.pairwise(rank)]
             down, up = list(wanted), list(wanted)
             for index in range(1, len(rank)):
                 down[index] = max(down[index], down[index - 1] + space[index - 1])
@@ -172,6 +167,11 @@ def _settle(ranks: Sequence[Sequence[Place]]) -> None:
                 up[index] = min(up[index], up[index + 1] - space[index])
             for place, low, high in zip(rank, down, up, strict=True):
                 place.y = (low + high) / 2
+
+
+def _pull(one: Place, other: Place) -> int:
+    """How strongly two places want to be level: the parts of one edge most, so that it runs straight."""
+    return 8 if one.key == other.key else 1
 
 
 def _across(ranks: Sequence[Sequence[Place]]) -> float:

@@ -65,9 +65,7 @@ class _Bar:
         return sum(self.count.values())
 
     def figure(self) -> Figure:
-        parts = [
-            f"{self.count[how]} {how}" for how in ("completed", "failed", "cancelled") if self.count[how]
-        ]
+        parts = [f"{self.count[how]} {how}" for how in ("completed", "failed", "cancelled") if self.count[how]]
         words = f"{self.done} of {self.total} {self.label}" + (f": {', '.join(parts)}" if parts else "")
         share = 1.0 if not self.total else self.done / self.total
         bar = tag("span", tag("i", "&#8203;", style=f"width:{share:.0%}"), class_="durable-bar")
@@ -82,7 +80,7 @@ class _Bar:
             from IPython.display import display
 
             if self._display is None:
-                self._display = display(self.figure(), display_id=True)
+                self._display = display(self.figure(), display_id=True)  # type: ignore[no-untyped-call]
             else:
                 self._display.update(self.figure())
         elif sys.stderr.isatty():

@@ -7,13 +7,14 @@ read the same dictionary.
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from durable.notebook.figure import Figure, svg, tag, text
 from durable.notebook.layers import Place, Route, arrange
 
-LINE_PX, CHAR_PX, NAME_PX = 15, 6.4, 7.6
+LINE_PX, CHAR_PX, WIDE_PX = 15, 6.1, 8.0
 Edge = tuple[Hashable, Hashable]
 
 
@@ -36,7 +37,7 @@ def state_diagram(
     boxes = {state: _box(words(state), loops[state]) for state in states}
     sizes = {edge: _label_size(lines) for edge, lines in labels.items()}
     places, routes, width, height = arrange(boxes, sizes, columns)
-    taken = set(zip(path, path[1:], strict=False))
+    taken = set(itertools.pairwise(path))
     ends = {state for state in states if not any(source == state for source, _ in labels)}
     drawn = [
         _edge(
@@ -49,11 +50,7 @@ def state_diagram(
         for route in routes
     ]
     for state in states:
-        kind = (
-            "durable-state"
-            + (" durable-end" if state in ends else "")
-            + (" durable-now" if state == current else "")
-        )
+        kind = "durable-state" + (" durable-end" if state in ends else "") + (" durable-now" if state == current else "")
         drawn.append(_state(places[state], words(state), loops[state], kind))
     picture = svg(
         "".join(drawn),
@@ -79,28 +76,28 @@ def words(item: Any) -> str:
 
 
 def _text(transitions: Mapping[tuple[Any, Any], Any], current: Any) -> str:
-    lines = [
-        f"{words(state)} --{words(event)}--> {words(following)}"
-        for (state, event), following in transitions.items()
-    ]
+    lines = [f"{words(state)} --{words(event)}--> {words(following)}" for (state, event), following in transitions.items()]
     return "\n".join([*lines, *([f"now: {words(current)}"] if current is not None else [])])
 
 
 def _box(name: str, loops: Sequence[str]) -> tuple[float, float]:
-    widest = max([len(name) * NAME_PX, *(len(loop) * CHAR_PX + 14 for loop in loops)])
+    widest = max([_width(name) * 1.15, *(_width(loop) + 14 for loop in loops)])
     return widest + 22, 34 + LINE_PX * len(loops)
 
 
+def _width(line: str) -> float:
+    """About how wide a line is, in pixels: capitals are wider."""
+    return sum(WIDE_PX if letter.isupper() or letter in "_mw" else CHAR_PX for letter in line)
+
+
 def _label_size(lines: Sequence[str]) -> tuple[float, float]:
-    return max(len(line) for line in lines) * CHAR_PX + 8, LINE_PX * len(lines)
+    return max(_width(line) for line in lines) + 8, LINE_PX * len(lines)
 
 
 def _state(place: Place, name: str, loops: Sequence[str], kind: str) -> str:
     top = place.y - place.height / 2
     middle = place.x + place.width / 2
-    parts = [
-        tag("rect", x=place.x, y=round(top, 1), width=place.width, height=place.height, rx=8, class_=kind)
-    ]
+    parts = [tag("rect", x=place.x, y=round(top, 1), width=place.width, height=place.height, rx=8, class_=kind)]
     parts.append(text(middle, round(top + 22, 1), name, class_="durable-strong", text_anchor="middle"))
     for index, loop in enumerate(loops):
         y = round(top + 22 + LINE_PX * (index + 1), 1)
@@ -130,9 +127,7 @@ def _edge(route: Route, routes: Iterable[Route], lines: Sequence[str], taken: bo
     style = "stroke:#0072b2;stroke-width:3;stroke-opacity:1" if taken else None
     parts = [tag("path", d="".join(steps), class_="durable-line", style=style)]
     head = f"M{end_x:.1f} {end_y:.1f}l{-sign * 10} -5v10z"
-    parts.append(
-        tag("path", d=head, class_="durable-head", style="fill:#0072b2;fill-opacity:1" if taken else None)
-    )
+    parts.append(tag("path", d=head, class_="durable-head", style="fill:#0072b2;fill-opacity:1" if taken else None))
     middle = route.label.x + route.label.width / 2
     top = route.label.y - LINE_PX * len(lines) / 2
     for index, line in enumerate(lines):

@@ -64,14 +64,11 @@ def table(rows: Iterable[Any], *columns: str) -> Figure:
     numbers = frozenset(
         index
         for index in range(len(head))
-        if values
-        and all(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in values)
+        if values and all(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in values)
     )
     words = [[str(value) for value in row] for row in values]
     cells = [[esc(value) for value in row] for row in words]
-    return Figure(
-        html_table([esc(column) for column in head], cells, numbers), text_table(head, words, numbers)
-    )
+    return Figure(html_table([esc(column) for column in head], cells, numbers), text_table(head, words, numbers))
 
 
 def _cell(row: Any, column: str, index: int) -> Any:
@@ -123,7 +120,8 @@ def _journal_row(entry: JournalEntry, origin: int) -> list[str]:
         last = failure(entry.attempts[-1].error)
         note = f"attempt {len(entry.attempts) + 1}; before: {shorten(last, 40)}"
         gave += tag("div", esc(note), class_="durable-muted")
-    what = f"{chip(entry.entry_type.value, KIND.get(entry.entry_type, ''))} {esc(name(entry))}"
+    what = f"{chip(entry.entry_type.value, KIND.get(entry.entry_type, ''))} {esc(shorten(name(entry), 40))}"
+    what = tag("span", what, class_="durable-what")
     given_with = arguments(entry)
     return [words[0], what, code(shorten(given_with), given_with), gave, words[4], esc(words[5])]
 
@@ -140,8 +138,8 @@ def executions_table(listed: Sequence[WorkflowMetadata]) -> Figure:
     words = [_execution_words(item) for item in shown]
     cells = [
         [
-            code(line[0]),
-            esc(line[1]),
+            tag("span", code(line[0]), class_="durable-what"),
+            tag("span", esc(line[1]), class_="durable-what"),
             chip(line[2], STATUS_KIND[item.status]),
             code(line[3], item.input_json),
             esc(line[4]) if item.error else code(line[4], item.output_json),
@@ -150,20 +148,12 @@ def executions_table(listed: Sequence[WorkflowMetadata]) -> Figure:
         for item, line in zip(shown, words, strict=True)
     ]
     more = f"and {len(listed) - len(shown):,} more" if len(listed) > len(shown) else ""
-    html = html_table(head, cells, frozenset({5})) + (
-        tag("div", more, class_="durable-muted") if more else ""
-    )
+    html = html_table(head, cells, frozenset({5})) + (tag("div", more, class_="durable-muted") if more else "")
     return Figure(html, "\n".join(filter(None, [text_table(head, words, frozenset({5})), more])))
 
 
 def _execution_words(item: WorkflowMetadata) -> list[str]:
-    given = (
-        failure(item.error)
-        if item.error
-        else ""
-        if item.output_json in (None, "null")
-        else str(item.output_json)
-    )
+    given = failure(item.error) if item.error else "" if item.output_json in (None, "null") else str(item.output_json)
     input_json = "" if item.input_json == "null" else item.input_json
     took = duration(item.updated_at - item.created_at) if item.status.finished else ""
     return [
@@ -217,9 +207,7 @@ def runtime_card(runtime: Any) -> Figure:
     body = inner.html[inner.html.index("<table") : -len("</div>")]
     tail = "more executions: ask runtime.list(after=…)" if more else ""
     return Figure(
-        tag("div", head, class_="durable-head")
-        + body
-        + (tag("div", tail, class_="durable-muted") if tail else ""),
+        tag("div", head, class_="durable-head") + body + (tag("div", tail, class_="durable-muted") if tail else ""),
         "\n".join(filter(None, [text, str(inner), tail])),
     )
 
@@ -240,12 +228,12 @@ def replay_table() -> Figure:
         lines.setdefault((there, same, decision), []).append(done)
     head = ["journal at this position", "same command?", "completion there?", "replay", "that is"]
     rows, cells = [], []
-    for (there, same, decision), done in lines.items():
+    for (there, same, decision), answers in lines.items():
         known = {True: "yes", False: "no"}
         line = [
             "a command" if there else "the end",
             known[same] if there else "",
-            known[done[0]] if there and len(done) == 1 else "either" if there else "",
+            known[answers[0]] if there and len(answers) == 1 else "either" if there else "",
             decision.name,
             decision.value,
         ]

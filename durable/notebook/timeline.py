@@ -11,12 +11,13 @@ solid bar a body ran
 dashed    waiting: for time, for a message, for the next attempt
 ✗         an attempt failed, or died with its process
 ◆         recorded at once: state, checkpoint, patch, winner of a race
-hatched   no process
+shade     no process
 ========= ============================================================
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -87,7 +88,7 @@ class Scale:
         return f"{self.at(ms):g}%"
 
     def wide(self, begin_ms: float, end_ms: float) -> str:
-        return f"{max(self.at(end_ms) - self.at(begin_ms), 0):.2f}%"
+        return f"{max(self.at(end_ms) - self.at(begin_ms), 0.35):.2f}%"  # what took no time is still seen
 
     def ticks(self) -> Iterator[float]:
         """About five round moments, in milliseconds from the begin."""
@@ -135,15 +136,9 @@ def _remark(entry: JournalEntry) -> str:
     return f"{tried}under way" if took is None else f"{mark} {tried}{duration(took)}"
 
 
-def _timeline_words(
-    lanes: Sequence[tuple[JournalEntry, Sequence[Piece]]], dead: Sequence[Span], begin: float
-) -> str:
-    lines = [
-        f"{entry.sequence_number:>3}  {shorten(label(entry), 44):<44}  {_remark(entry)}" for entry, _ in lanes
-    ]
-    lines += [
-        f"     no process for {duration(back - gone)}, from +{duration(gone - begin)}" for gone, back in dead
-    ]
+def _timeline_words(lanes: Sequence[tuple[JournalEntry, Sequence[Piece]]], dead: Sequence[Span], begin: float) -> str:
+    lines = [f"{entry.sequence_number:>3}  {shorten(label(entry), 44):<44}  {_remark(entry)}" for entry, _ in lanes]
+    lines += [f"     no process for {duration(back - gone)}, from +{duration(gone - begin)}" for gone, back in dead]
     return "\n".join(lines)
 
 
@@ -157,13 +152,13 @@ def _frame(scale: Scale, height: float) -> str:
         x = scale.x(scale.begin_ms + ms)
         parts.append(tag("line", x1=x, x2=x, y1=TOP_PX - 6, y2=height + 2, class_="durable-grid"))
         anchor = "start" if ms == 0 else "middle" if scale.at(scale.begin_ms + ms) < 95 else "end"
-        words = "0" if ms == 0 else f"{ms:g} ms" if scale.width_ms < 2_000 else _tick_words(ms)
+        words = "0" if ms == 0 else _tick_words(ms)
         parts.append(text(x, height + 18, words, class_="durable-small", text_anchor=anchor))
     return "".join(parts)
 
 
 def _tick_words(ms: float) -> str:
-    return f"{ms / 1000:g} s" if ms < 120_000 else duration(ms)
+    return f"{ms:g} ms" if ms < 100 else f"{ms / 1000:g} s" if ms < 120_000 else duration(ms)
 
 
 def _bar(scale: Scale, part: Piece, top: float, height: float) -> str:
@@ -204,15 +199,11 @@ def _dead(scale: Scale, span: Span, height: float) -> str:
         height=height - TOP_PX + 8,
         class_="durable-dead",
     )
-    kill = tag(
-        "line", x1=scale.x(gone), x2=scale.x(gone), y1=TOP_PX - 6, y2=height + 2, class_="durable-deadline"
-    )
+    kill = tag("line", x1=scale.x(gone), x2=scale.x(gone), y1=TOP_PX - 6, y2=height + 2, class_="durable-deadline")
     middle = (scale.at(gone) + scale.at(back)) / 2
     anchor = "start" if middle < 18 else "end" if middle > 80 else "middle"
     at = {"start": scale.at(gone), "end": scale.at(back), "middle": middle}[anchor]
-    words = text(
-        f"{at:g}%", TOP_PX - 10, f"killed, no process for {duration(back - gone)}", text_anchor=anchor
-    )
+    words = text(f"{at:g}%", TOP_PX - 10, f"killed, no process for {duration(back - gone)}", text_anchor=anchor)
     return area + kill + words
 
 
@@ -221,17 +212,14 @@ _LEGEND = {
     "wait": ("waits", tag("rect", x=1, y=2, width=24, height=8, class_="durable-wait")),
     "talk": ("message or child", tag("rect", x=1, y=1, width=24, height=10, class_="durable-talk")),
     "note": ("recorded at once", tag("g", _diamond(), transform="translate(13 6)")),
-    "lost": ("failed or lost", tag("path", d="M8 1L18 11M8 11L18 1", class_="durable-cross")),
+    "lost": ("failed, or lost in a kill", tag("path", d="M8 1L18 11M8 11L18 1", class_="durable-cross")),
     "dead": ("no process", tag("rect", x=1, y=0, width=24, height=12, class_="durable-dead")),
 }
 
 
 def _legend(kinds: set[str], dead: bool) -> str:
     used = [entry for kind, entry in _LEGEND.items() if kind in kinds or (kind == "dead" and dead)]
-    items = (
-        f"<span>{tag('svg', shape, class_='durable-svg', width=26, height=12)}{words}</span>"
-        for words, shape in used
-    )
+    items = (f"<span>{tag('svg', shape, class_='durable-svg', width=26, height=12)}{words}</span>" for words, shape in used)
     return tag("div", "".join(items), class_="durable-legend")
 
 
@@ -249,9 +237,7 @@ def fan_out(entries: Sequence[JournalEntry], dead: Iterable[Span] = ()) -> Figur
     steps = _at_once(chosen, end)
     most = max(count for _, count in steps)
     work = sum((entry.completed_at or end) - entry.timestamp for entry in chosen)
-    summary = (
-        f"{len(chosen)} calls, at most {most} at once: {duration(work)} of work in {duration(end - begin)}"
-    )
+    summary = f"{len(chosen)} calls, at most {most} at once: {duration(work)} of work in {duration(end - begin)}"
     strip, lane = 44, 24
     top = TOP_PX + strip
     height = top + lane * len(chosen)
@@ -263,10 +249,7 @@ def fan_out(entries: Sequence[JournalEntry], dead: Iterable[Span] = ()) -> Figur
     for index, entry in enumerate(chosen):
         y = top + lane * index
         parts = pieces(entry, end, gone)
-        drawn += [
-            _bar(scale, part._replace(kind="talk" if part.kind == "run" else part.kind), y + 3, 16)
-            for part in parts
-        ]
+        drawn += [_bar(scale, part._replace(kind="talk" if part.kind == "run" else part.kind), y + 3, 16) for part in parts]
         drawn += [_cross(scale.x(part.end), y + 11) for part in parts if part.kind == "lost"]
         late = scale.at(entry.timestamp) > 60
         x = f"{scale.at(entry.timestamp) + (-0.8 if late else 0.8):g}%"
@@ -276,9 +259,7 @@ def fan_out(entries: Sequence[JournalEntry], dead: Iterable[Span] = ()) -> Figur
     body = tag("div", title, class_="durable-head") + svg(
         "".join(drawn).replace("durable-talk", "durable-run durable-soft"), summary, height + AXIS_PX
     )
-    lines = [
-        f"{entry.sequence_number:>3}  {shorten(label(entry), 44):<44}  {_remark(entry)}" for entry in chosen
-    ]
+    lines = [f"{entry.sequence_number:>3}  {shorten(label(entry), 44):<44}  {_remark(entry)}" for entry in chosen]
     return Figure(body, "\n".join([summary, *lines]))
 
 
@@ -306,9 +287,7 @@ def _curve(scale: Scale, steps: Sequence[tuple[float, int]], most: int, height: 
             height=round(unit * count, 1),
             class_="durable-dead",
         )
-        for (moment, count), (later, _) in zip(steps, steps[1:], strict=False)
+        for (moment, count), (later, _) in itertools.pairwise(steps)
         if count
     ]
-    return "".join(parts) + text(
-        "98.5%", TOP_PX - 4, "under way at once", class_="durable-small", text_anchor="end"
-    )
+    return "".join(parts) + text("98.5%", TOP_PX - 4, "under way at once", class_="durable-small", text_anchor="end")

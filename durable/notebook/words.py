@@ -7,7 +7,7 @@ run is worth a line, and two runs should read alike.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from durable.journal.entries import EntryType, Failure, JournalEntry
@@ -78,7 +78,8 @@ def _call(entry: JournalEntry, given: Any) -> str:
 
 
 def _sleep(entry: JournalEntry, given: Any) -> str:
-    return duration(given if entry.name == "delay_ms" else given - entry.timestamp)
+    ms = given if entry.name == "delay_ms" else given - entry.timestamp
+    return f"{ms / 1000:g} s" if entry.name == "delay_ms" and ms < 60_000 else duration(ms)  # as the author wrote it
 
 
 def _send(entry: JournalEntry, given: Any) -> str:
@@ -89,7 +90,7 @@ def _child(entry: JournalEntry, given: Any) -> str:
     return f"{_json(given[1])}{' (detached)' if given[2] else ''}"
 
 
-_ARGUMENTS = {
+_ARGUMENTS: dict[EntryType, Callable[[JournalEntry, Any], str]] = {
     EntryType.CALL: _call,
     EntryType.SLEEP: _sleep,
     EntryType.SEND: _send,

@@ -54,10 +54,18 @@ def metadata(engine: Engine, workflow_id: str, row: StatusRow) -> WorkflowMetada
 class Executions(list[WorkflowMetadata]):
     """What ``runtime.list`` gives: a list, which a notebook shows as a table."""
 
+    def __str__(self) -> str:
+        from durable.notebook.tables import show
+
+        return str(show(self))
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         from durable.notebook.tables import bundle
 
         return bundle(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))  # IPython would print every list alike
 
 
 def list_executions(
@@ -138,7 +146,7 @@ async def fork(engine: Engine, workflow_id: str, status: StatusRow, at: int, new
         run=0,
         parent=None,
         child_base=child_base(new_id, incarnation, 0),
-        origin_child_base=start.child_base,
+        origin_child_bases=(*(old for old in start.origin_child_bases if old[0] < at), (at, _base_before(start, at))),
         forked_at=at,
     )
     now_ms = engine.clock.now_ms()
@@ -153,3 +161,8 @@ async def fork(engine: Engine, workflow_id: str, status: StatusRow, at: int, new
     execution = engine.find(new_id)
     if execution is not None:
         engine.scheduler.wake(execution)
+
+
+def _base_before(start: Start, at: int) -> str:
+    """With which base the origin made the ids of children just before command ``at``."""
+    return next((base for until, base in start.origin_child_bases if at <= until), start.child_base)

@@ -116,5 +116,9 @@ class Batches:
                 del on_the_way[batch.partition]
         for batch in group:
             for effect, *args in batch.effects:
-                effect(*args)
+                try:
+                    effect(*args)
+                except Exception as fault:  # of this library: better stopped than half alive
+                    self._failed(fault)
+                    return
 

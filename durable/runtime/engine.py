@@ -15,7 +15,7 @@ import sys
 from collections import deque
 from typing import Any
 
-from durable.errors import DurableError, NotRegistered, ReplayError, StoreClosed
+from durable.errors import DurableError, JournalCorrupted, NotRegistered, ReplayError, StoreClosed
 from durable.journal import failures, keys
 from durable.journal.entries import (
     CANCEL,
@@ -28,7 +28,7 @@ from durable.journal.entries import (
     Status,
     StatusRow,
 )
-from durable.journal.timers import TimerQueue
+from durable.journal.timers import Timer, TimerQueue
 from durable.ports import Clock, Entropy, Log
 from durable.runtime.batches import Batches, PartitionBatch
 from durable.runtime.config import NodeConfig
@@ -87,6 +87,11 @@ class Engine:
         execution = self.live[workflow_id] = Execution(workflow_id, status, self)
         return execution
 
+    def _forget(self, execution: Execution) -> None:
+        """Out of memory: whatever it was is durable."""
+        if self.live.get(execution.workflow_id) is execution:
+            del self.live[execution.workflow_id]
+
     def batch(self, execution: Execution) -> PartitionBatch:
         return self.batches.of(execution.partition)
 
@@ -100,19 +105,25 @@ class Engine:
 
     def park(self, execution: Execution) -> None:
         """Drop a waiting execution from memory. Its rows are written; when they are durable, it is gone."""
-        execution.drop()
-        execution.parking = True
-        batch = self.batch(execution)
+        batch = self.put_down(execution)
         execution.status_write(batch, self.clock.now_ms())
         execution.set_active(batch, False)
-        batch.effects.append((self._parked, execution))
 
-    def _parked(self, execution: Execution) -> None:
-        execution.parking = False
+    def put_down(self, execution: Execution) -> PartitionBatch:
+        """Drop the machine. Until all that it wrote is durable nothing wakes the execution: the store has not all its rows."""
+        execution.drop()
+        batch = execution.parking = self.batch(execution)
+        batch.effects.append((self._parked, execution, batch))
+        return batch
+
+    def _parked(self, execution: Execution, batch: PartitionBatch) -> None:
+        if execution.parking is not batch:
+            return  # it has written more since
+        execution.parking = None
         if execution.inbox or execution.due or self._has_work(execution):
             self.scheduler.wake(execution)
-        elif not execution.calls and self.live.get(execution.workflow_id) is execution:
-            del self.live[execution.workflow_id]
+        elif execution.status in (Status.WAITING, Status.PAUSED) and not execution.calls:
+            self._forget(execution)
 
     def _has_work(self, execution: Execution) -> bool:
         """Mail came while it was being parked: only its code can tell whether that is what it waits for."""
@@ -127,7 +138,15 @@ class Engine:
 
     def drive(self, execution: Execution) -> None:
         """Run an execution until everything in it waits; called by the scheduler, in a turn of its own."""
-        if self.failure is not None or execution.status.finished or execution.status is Status.DIVERGED:
+        try:
+            self._drive(execution)
+        except Exception as error:  # a fault of this library: better stopped than half alive
+            log.exception("execution %s: the engine failed", execution.workflow_id)
+            self.fail(error)
+
+    def _drive(self, execution: Execution) -> None:
+        stopped = execution.status.finished or execution.status is Status.DIVERGED
+        if self.failure is not None or stopped or execution.parking is not None:
             self.scheduler.release(execution)
             return
         batch = self.batch(execution)
@@ -172,8 +191,10 @@ class Engine:
 
     def settle(self, execution: Execution) -> None:
         """After a step: does it run on, in a function, or does it wait?"""
-        if execution.busy or execution.inbox or execution.machine is None or execution.status.finished:
+        if execution.working or execution.inbox or execution.machine is None or execution.status.finished:
             return
+        if execution.ready or execution.queued:
+            return  # it was woken: whether it waits is seen when it has had its turn
         if execution.status is not Status.WAITING:
             execution.move(Event.WAIT)
         self.scheduler.release(execution)
@@ -198,8 +219,20 @@ class Engine:
 
     def _next_run(self, execution: Execution, input_json: bytes, batch: PartitionBatch, now_ms: int) -> None:
         self._drop_calls(execution)
+        self._drop_answers(execution, batch)
         execution.continue_as_new(input_json, batch, now_ms)
         execution.begin(self._workflow(execution), batch, now_ms, self.config.value_bytes_max)
+
+    def _drop_answers(self, execution: Execution, batch: PartitionBatch) -> None:
+        """What was answered to the run that ends is nothing to the next, which counts from 0 again: but a cancel is."""
+        answers = list(execution.inbox)
+        execution.inbox.clear()
+        for answer in answers:
+            if answer.sequence_number == CANCEL:
+                execution.inbox.append(answer)
+            elif answer.recorded is not None:
+                batch.effects.append((answer.recorded,))
+        execution.due.clear()
 
     def _workflow(self, execution: Execution) -> Workflow[Any, Any]:
         return REGISTRY.workflow(execution.workflow_name)
@@ -212,6 +245,8 @@ class Engine:
                 execution.record_only(answer, batch, self.clock.now_ms())
             else:
                 kept.append(answer)
+        if len(kept) < len(execution.inbox):
+            self.put_down(execution)
         execution.inbox = kept
         self.scheduler.release(execution)
 
@@ -231,12 +266,11 @@ class Engine:
     def _drop_calls(self, execution: Execution) -> None:
         for running in list(execution.calls.values()):
             self.runner.drop(running)
-        execution.busy = 0
+        execution.working.clear()
 
     def ended(self, execution: Execution, row: StatusRow) -> None:
         """The end of an execution is durable: tell whoever waits."""
-        if self.live.get(execution.workflow_id) is execution:
-            del self.live[execution.workflow_id]
+        self._forget(execution)
         self._tell(execution.workflow_id, row)
 
     def _tell(self, workflow_id: str, row: StatusRow) -> None:
@@ -292,21 +326,20 @@ class Engine:
         """The code does not match the journal: stop, lose nothing, and try again when the code changes."""
         log.error("execution %s stops: %s", execution.workflow_id, error)
         self._drop_calls(execution)
-        execution.drop()
-        execution.inbox.clear()
-        execution.due.clear()
         execution.move(Event.DIVERGE)
         execution.error = failures.record(error)
-        batch = self.batch(execution)
+        batch = self.put_down(execution)
         row = execution.status_write(batch, self.clock.now_ms())
         execution.set_active(batch, True)
         self.stuck.setdefault(execution.workflow_name, {})[execution.workflow_id] = None
         self.scheduler.release(execution)
         batch.effects.append((self._stopped, execution, row))
+        if any(answer.sequence_number == CANCEL for answer in execution.inbox):
+            self.end_without_code(execution)
 
     def _stopped(self, execution: Execution, row: StatusRow) -> None:
-        if self.live.get(execution.workflow_id) is execution and execution.machine is None and not execution.inbox:
-            del self.live[execution.workflow_id]
+        if execution.status is Status.DIVERGED and not execution.inbox and not execution.due:
+            self._forget(execution)
         self._tell(execution.workflow_id, row)
 
     def _wait_for_code(self, execution: Execution) -> None:
@@ -324,7 +357,15 @@ class Engine:
 
     def registered(self, item: Any) -> None:
         """The registry has a new definition: start what waited for it."""
-        if isinstance(item, Workflow) and item.name in self.stuck and not (self.closed or self.loop.is_closed()):
+        if not isinstance(item, Workflow) or item.name not in self.stuck or self.closed or self.loop.is_closed():
+            return
+        try:
+            here = asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            here = False
+        if here:
+            self._try_again(item.name)
+        else:
             self.loop.call_soon_threadsafe(self._try_again, item.name)
 
     def _try_again(self, name: str) -> None:
@@ -341,14 +382,20 @@ class Engine:
     def run_call(self, execution: Execution, operation: Any) -> None:
         """The command of a call is durable: run it, unless nobody waits any more."""
         machine = execution.machine
+        if operation.machine.start.run != execution.run:
+            return  # its run has ended, and with it the count of what is busy
         number: int = operation.sequence_number
         wanted: Any = None if machine is None else machine.pending.get(number)
-        if wanted is not operation or number in execution.calls:
-            execution.busy = max(0, execution.busy - 1)
-            self.settle(execution)
+        if number in execution.calls:
+            return  # an attempt from before a pause still runs, and answers for this one
+        if wanted is not operation:
+            if execution.working.get(number) is operation:
+                del execution.working[number]
+                self.settle(execution)
             return
         beat = None
-        if execution.beats or number in execution.attempts or execution.loaded:
+        before = machine is not None and number < len(machine.cursor.recorded)  # it may have run before a crash
+        if before or execution.beats or number in execution.attempts:
             beat = self.storage.heartbeat(execution.workflow_id, execution.incarnation, execution.run, number)
         self.runner.start(execution, operation, beat)
 
@@ -356,12 +403,12 @@ class Engine:
         running = execution.calls.get(sequence_number)
         if running is not None:
             self.runner.drop(running)
-            execution.busy -= 1
+            execution.working.pop(sequence_number, None)
             self.settle(execution)
 
     def _call_answered(self, running: RunningCall, output_json: bytes | None, error: Failure | None) -> None:
         execution = running.execution
-        execution.busy -= 1
+        execution.working.pop(running.operation.sequence_number, None)
         execution.inbox.append(Answer(running.operation.sequence_number, output_json, error))
         self.scheduler.wake(execution)
 
@@ -374,7 +421,7 @@ class Engine:
         execution.record_attempt(attempt, batch)
         wait_ms = attempt.next_at_ms - self.clock.now_ms()
         if wait_ms >= DURABLE_BACKOFF_MS and execution.machine is not None:
-            execution.busy -= 1
+            execution.working.pop(attempt.sequence_number, None)
             execution.back_off(attempt.sequence_number, attempt.next_at_ms, batch)
             batch.effects.append((self.settle, execution))
         else:
@@ -397,11 +444,10 @@ class Engine:
 
     # --- timers
 
-    def arm_timer(self, execution: Execution, sequence_number: int, fire_at_ms: int) -> None:
-        if sequence_number in execution.timers:
-            timer = (fire_at_ms, execution.workflow_id, execution.run, sequence_number)
-            if self.timers.add(timer):
-                self.set_alarm()
+    def arm_timer(self, execution: Execution, timer: Timer) -> None:
+        _, _, run, sequence_number = timer
+        if run == execution.run and sequence_number in execution.timers and self.timers.add(timer):
+            self.set_alarm()
 
     def set_alarm(self) -> None:
         """One timer of the event loop for all of the node's."""
@@ -421,13 +467,25 @@ class Engine:
         now_ms = self.clock.now_ms()
         if self.timers.needs_extension(now_ms):
             self.extend_timers(now_ms)
-        for _, workflow_id, run, number in self.timers.due(now_ms):
-            execution = self.find(workflow_id)
-            if execution is not None and execution.run == run:
-                execution.due.append(number)
-                if not execution.paused:
-                    self.scheduler.wake(execution)
+        for timer in self.timers.due(now_ms):
+            self._fire(*timer)
+        self._flush()
         self.set_alarm()
+
+    def _fire(self, fire_at_ms: int, workflow_id: str, run: int, number: int) -> None:
+        try:
+            execution = self.find(workflow_id)
+        except JournalCorrupted as error:
+            log.error("a timer of execution %s is due: %s", workflow_id, error)
+            return
+        if execution is not None and execution.run == run:
+            execution.due.append(number)
+            if not execution.paused:
+                self.scheduler.wake(execution)
+        else:  # nobody is left who could wait for it
+            partition = keys.partition_of(workflow_id)
+            key = keys.timer(partition, fire_at_ms, workflow_id, run, number)
+            self.batches.of(partition).writes.append((key, None))
 
     def extend_timers(self, now_ms: int) -> None:
         begin, end = self.timers.window_end_ms, now_ms + self.timers.window_ms
@@ -445,7 +503,7 @@ class Engine:
             execution.step(Answer(number, b"null"), batch, now_ms)
         elif number in execution.timers and number not in execution.calls:
             batch.writes.append((execution.timers.pop(number), None))
-            execution.busy += 1
+            execution.working[number] = pending
             batch.effects.append((self.run_call, execution, pending))
 
     # --- the end of the node

@@ -35,8 +35,10 @@ from durable.journal.entries import (
     Status,
     StatusRow,
 )
+from durable.journal.timers import Timer
 from durable.runtime.batches import PartitionBatch
 from durable.runtime.mailbox import Mailbox
+from durable.runtime.sent import Sent
 from durable.storage.node import NodeStorage, attempt_write, heartbeat_key, journal_prefix
 from durable.workflows.context import SleepUntil
 from durable.workflows.definition import Workflow
@@ -108,7 +110,7 @@ class Node(Protocol):
 
     def run_call(self, execution: Execution, pending: Any) -> None: ...
     def drop_call(self, execution: Execution, sequence_number: int) -> None: ...
-    def arm_timer(self, execution: Execution, sequence_number: int, fire_at_ms: int) -> None: ...
+    def arm_timer(self, execution: Execution, timer: Timer) -> None: ...
     def deliver(self, key: bytes, envelope: Envelope) -> None: ...
     def ended(self, execution: Execution, status: StatusRow) -> None: ...
 
@@ -117,7 +119,8 @@ _MADE_WHEN_TOUCHED: dict[str, Callable[[], Any]] = {
     "inbox": deque,  # answers that were not applied yet
     "receivers": dict,  # channel -> sequence numbers of the RECEIVEs that wait for it
     "timers": dict,  # sequence number -> key of its timer row
-    "sent": dict,  # receiver -> number of the last envelope sent to it
+    "sent": Sent,  # which messages went where
+    "working": dict,  # sequence number -> a call that runs or is about to: while there is one, the slot is held
     "calls": dict,  # sequence number -> the attempt that runs
     "attempts": dict,  # sequence number -> the last attempt that failed
     "first_started_ms": dict,  # sequence number -> when its first attempt began
@@ -131,7 +134,7 @@ _MADE_WHEN_TOUCHED: dict[str, Callable[[], Any]] = {
 class Execution:
     """One execution that is in memory. ``rows`` counts the rows of its journal, written or not yet.
 
-    ``busy`` counts its functions that run or are about to; ``has_slot``, ``queued`` and ``ready`` belong to the scheduler.
+    ``has_slot``, ``queued`` and ``ready`` belong to the scheduler.
     """
 
     __slots__ = (
@@ -139,13 +142,11 @@ class Execution:
         "_prefix",
         "active_row",
         "beats",
-        "busy",
         "created_at",
         "error",
         "has_slot",
         "idle_since_s",
         "incarnation",
-        "loaded",
         "machine",
         "mailbox",
         "owner",
@@ -167,7 +168,8 @@ class Execution:
     inbox: deque[Answer]
     receivers: dict[str, deque[int]]
     timers: dict[int, bytes]
-    sent: dict[str, int]
+    sent: Sent
+    working: dict[int, Any]
     calls: dict[int, Any]
     attempts: dict[int, Attempt]
     first_started_ms: dict[int, int]
@@ -190,14 +192,12 @@ class Execution:
         self.machine: WorkflowMachine | None = None
         self.rows = 0
         self.mailbox: Mailbox | None = None
-        self.busy = 0
         self.active_row: bool | None = None
-        self.parking = False
+        self.parking: PartitionBatch | None = None
         self.has_slot = False
         self.queued = False
         self.ready = False
         self.woken = False
-        self.loaded = start is None
         self.beats = False
         self.idle_since_s = 0.0
         self._node = node
@@ -271,9 +271,13 @@ class Execution:
             self.attempts[attempt.sequence_number] = attempt
             self.first_started_ms.setdefault(attempt.sequence_number, attempt.started_at_ms)
             self.side_keys.append(attempt_write(self.workflow_id, self.incarnation, self.run, attempt)[0])
-        for number, command in enumerate(recorded):
-            if command.entry_type is EntryType.SEND:
-                self.sent[ANY.decode(command.input_json)[0]] = self._envelope_number(number)
+        sends = {
+            number: ANY.decode(command.input_json)[0]
+            for number, command in enumerate(recorded)
+            if command.entry_type is EntryType.SEND
+        }
+        if sends:
+            self.sent.restore(sends, rows, start.forked_at)
         self.set_active(batch, True)
         for number in sorted(machine.pending):
             if number < len(recorded):
@@ -290,10 +294,14 @@ class Execution:
         machine = self.machine
         assert machine is not None
         number = answer.sequence_number
-        wanted = number in machine.pending if number != CANCEL else not machine.cancel_requested
+        if number == CANCEL:
+            wanted = not machine.cancel_requested
+        else:
+            wanted = number in machine.pending or self.sent.is_under_way(number)
         if wanted:
             completion = Completion(number, answer.output_json, max(now_ms, machine.now_ms), answer.error)
             self.append(completion, batch)
+            self.sent.answered(number, answer.error is None)
             timer = self.timers.pop(number, None)
             if timer is not None:
                 batch.writes.append((timer, None))
@@ -381,6 +389,8 @@ class Execution:
         machine.close()
         self.machine = None
         self.receivers.clear()
+        self.first_started_ms.clear()
+        self.sent = Sent()
         self.append(self.start, batch)
         self.status_write(batch, now_ms)
 
@@ -412,26 +422,31 @@ class Execution:
     ) -> None:
         """An operation that the journal has and whose answer it lacks: go on with it."""
         kind, number = command.entry_type, pending.sequence_number
-        if kind is EntryType.CALL and pending.payload.function.once:
+        if number in self.calls:
+            return  # it was paused, and this call still runs: its answer comes
+        last = self.attempts.get(number)
+        if kind is EntryType.CALL and last is not None and self._waits_for_retry(last, storage, now_ms):
+            self.back_off(number, last.next_at_ms, batch)
+        elif kind is EntryType.CALL and pending.payload.function.once:
             unknown = OutcomeUnknown(
                 f"{command.name} (entry {number}) was started and its result was never recorded: the process died, or this "
                 "node lost it. It may have happened or not. It is declared once=True, so it is not run again."
             )
             self.inbox.append(Answer(number, error=failures.record(unknown)))
-        elif kind is EntryType.CALL and (last := self.attempts.get(number)) is not None:
-            if last.next_at_ms > now_ms:
-                self.back_off(number, last.next_at_ms, batch)
-                return
-            waited = keys.timer(self.partition, last.next_at_ms, self.workflow_id, self.run, number)
-            batch.writes.append((waited, None))  # the wait is over, and nobody else takes its row away
-            self._begin_call(command, pending, batch)
         elif kind in (EntryType.CALL, EntryType.SIDE_EFFECT, EntryType.SLEEP, EntryType.RECEIVE):
             BEGIN[kind](self, command, pending, batch)
         elif kind is EntryType.SEND and not storage.has(self._outbox_key(EnvelopeKind.SEND, number)):
             self._begin_send(command, pending, batch)  # a fork: what its origin sent was not sent by it
         elif kind is EntryType.CHILD and self.start is not None and number < self.start.forked_at:
-            self._begin_child(command, pending, batch, f"{self.start.child_base}.{number}")
+            self._begin_child(command, pending, batch)
         # other SENDs and CHILDs are under way: their envelopes are in the outbox, or were accepted
+
+    def _waits_for_retry(self, last: Attempt, storage: NodeStorage, now_ms: int) -> bool:
+        """Whether the next attempt has not begun: it is not due, or the timer that begins it has not fired."""
+        number, fire_at_ms = last.sequence_number, last.next_at_ms
+        return fire_at_ms > now_ms or storage.has(
+            keys.timer(self.partition, fire_at_ms, self.workflow_id, self.run, number)
+        )
 
     def back_off(self, number: int, next_at_ms: int, batch: PartitionBatch) -> None:
         """A call waits for its next attempt by a durable timer, like a sleep: the execution can be parked meanwhile."""
@@ -449,7 +464,7 @@ class Execution:
         batch.writes.append((key, details_json))
 
     def _begin_call(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
-        self.busy += 1
+        self.working[pending.sequence_number] = pending
         batch.effects.append((self._node.run_call, self, pending))
 
     def _begin_sleep(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
@@ -461,7 +476,7 @@ class Execution:
         key = keys.timer(self.partition, fire_at_ms, self.workflow_id, self.run, number)
         self.timers[number] = key
         batch.writes.append((key, b""))
-        batch.effects.append((self._node.arm_timer, self, number, fire_at_ms))
+        batch.effects.append((self._node.arm_timer, self, (fire_at_ms, self.workflow_id, self.run, number)))
 
     def _begin_receive(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
         self.receivers.setdefault(pending.payload.channel, deque()).append(pending.sequence_number)
@@ -469,8 +484,7 @@ class Execution:
     def _begin_send(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
         work = pending.payload
         number = self._envelope_number(pending.sequence_number)
-        previous = self.sent.get(work.workflow_id, 0)
-        self.sent[work.workflow_id] = number
+        before = self.sent.add(work.workflow_id, pending.sequence_number)
         self._post(
             Envelope(
                 kind=EnvelopeKind.SEND,
@@ -478,21 +492,25 @@ class Execution:
                 receiver=work.workflow_id,
                 number=number,
                 name=work.channel,
-                previous=previous,
+                previous=0 if before is None else self._envelope_number(before),
                 body_json=work.value_json,
             ),
             batch,
         )
 
-    def _begin_child(
-        self, command: Command, pending: Pending, batch: PartitionBatch, instead_of_id: str | None = None
-    ) -> None:
+    def _child_id(self, pending: Pending) -> str:
+        """The id of a child: in a fork, for a child that its origin started and that it starts again, one of its own."""
+        start, number = self.start, pending.sequence_number
+        assert start is not None
+        return f"{start.child_base}.{number}" if number < start.forked_at else str(pending.payload.workflow_id)
+
+    def _begin_child(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
         work = pending.payload
         self._post(
             Envelope(
                 kind=EnvelopeKind.START,
                 sender=self.address(pending.sequence_number),
-                receiver=instead_of_id or work.workflow_id,
+                receiver=self._child_id(pending),
                 number=self._envelope_number(pending.sequence_number),
                 name=work.workflow,
                 body_json=work.input_json,
@@ -511,7 +529,7 @@ class Execution:
             batch.effects.append((self._node.drop_call, self, number))
         elif kind is EntryType.CHILD and is_attached_child(pending):
             envelope = Envelope(
-                kind=EnvelopeKind.CANCEL, sender=self.address(number), receiver=pending.payload.workflow_id, number=0
+                kind=EnvelopeKind.CANCEL, sender=self.address(number), receiver=self._child_id(pending), number=0
             )
             self._post(envelope, batch)
 

@@ -21,7 +21,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from durable.errors import MailRefused, WorkflowAlreadyExists, WorkflowCancelled, WorkflowError, WorkflowFailed
+from durable.errors import (
+    JournalCorrupted,
+    MailRefused,
+    WorkflowAlreadyExists,
+    WorkflowCancelled,
+    WorkflowError,
+    WorkflowFailed,
+)
 from durable.journal import failures, keys
 from durable.journal.entries import CANCEL, Envelope, EnvelopeKind, Failure, Mail, Status
 from durable.runtime.execution import Answer, Execution
@@ -48,7 +55,10 @@ class PostOffice:
     def deliver(self, key: bytes, envelope: Envelope) -> None:
         """The envelope's row is durable: bring it to its receiver. ``key`` is the row's."""
         if not self._engine.closed and self._engine.failure is None:
-            self._routes[envelope.kind](key, envelope)
+            try:
+                self._routes[envelope.kind](key, envelope)
+            except JournalCorrupted as error:  # the envelope stays in the outbox, and is tried again at the next start
+                log.error("an envelope for %s cannot be delivered: %s", envelope.receiver, error)
 
     def accept(
         self, receiver: Execution | None, workflow_id: str, channel: str, value_json: bytes, sender: str
@@ -70,7 +80,7 @@ class PostOffice:
         batch.writes.append(mailbox.accept(mail))
         if receiver.machine is None or channel in receiver.receivers:
             receiver.woken = True
-            receiver.set_active(batch, True)  # if it is parked, a crash must not leave it asleep with its mail unread
+            receiver.set_active(batch, True)  # it is parked: after a crash, too, somebody must look at its mail
             if not receiver.paused:
                 engine.scheduler.wake(receiver)
         return None
@@ -84,17 +94,21 @@ class PostOffice:
                 self._acknowledge(key, envelope, None)  # accepted before a crash; the receiver has finished since
                 return
             error = self.accept(None, envelope.receiver, envelope.name, envelope.body_json, "")
-            self._acknowledge(key, envelope, failures.record(error) if error else None)
+            failure = failures.record(error) if error else None
+            engine.batches.after(keys.partition_of(envelope.receiver), self._acknowledge, key, envelope, failure)
             return
         mailbox = receiver.open_mailbox(engine.storage)
         last = mailbox.last_from(sender_key)
         if envelope.number > last:
             if envelope.previous > last:
-                log.error("a message from %s left a gap and waits", envelope.sender.workflow_id)
-                return
-            refused = self.accept(
-                receiver, envelope.receiver, envelope.name, envelope.body_json, envelope.sender.workflow_id
-            )
+                refused: MailRefused | None = MailRefused(
+                    f"{envelope.receiver!r} did not accept an earlier message of the same sender, so this one to channel "
+                    f"{envelope.name!r} was not accepted either: messages do not overtake each other. Send it again."
+                )
+            else:
+                refused = self.accept(
+                    receiver, envelope.receiver, envelope.name, envelope.body_json, envelope.sender.workflow_id
+                )
             if refused is not None:
                 self._acknowledge(key, envelope, failures.record(refused))
                 return

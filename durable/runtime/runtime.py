@@ -255,13 +255,19 @@ class NodeRuntime:
 
     async def _result(self, workflow_id: str, result_type: ValueType[Any], timeout: float | timedelta | None) -> Any:
         row = await self._status_row(workflow_id)
-        if not row.status.finished and row.status is not Status.DIVERGED:
+        execution = self._engine.live.get(workflow_id)
+        stopped = row.status is Status.DIVERGED and (execution is None or execution.status is Status.DIVERGED)
+        if not row.status.finished and not stopped:
             waiter: asyncio.Future[StatusRow] = self._engine.loop.create_future()
-            self._engine.waiters.setdefault(workflow_id, []).append(waiter)
+            waiters = self._engine.waiters.setdefault(workflow_id, [])
+            waiters.append(waiter)
             try:
                 row = await asyncio.wait_for(waiter, None if timeout is None else seconds(timeout))
             except TimeoutError:
                 raise TimeoutError(f"{workflow_id!r} has not finished within {timeout}; it goes on") from None
+            finally:
+                if waiter in waiters:
+                    waiters.remove(waiter)
         return _outcome(workflow_id, row, result_type)
 
     async def _send(self, workflow_id: str, channel: str, value: Any, key: str | None) -> None:
@@ -269,11 +275,10 @@ class NodeRuntime:
         engine.check_open()
         value_json = encode_value(value, f"message to {workflow_id}/{channel}", engine.config.value_bytes_max)
         receiver = engine.find(workflow_id)
-        if receiver is not None and key is not None:
-            request = keys.of(receiver.partition, keys.REQUEST, workflow_id) + key.encode()
-            if request in receiver.requests or engine.storage.has(request):
-                await self._barrier(workflow_id)
-                return
+        request = keys.of(keys.partition_of(workflow_id), keys.REQUEST, workflow_id) + (key or "").encode()
+        if key is not None and (engine.storage.has(request) or (receiver is not None and request in receiver.requests)):
+            await self._barrier(workflow_id)  # also when the receiver has finished since: this one it had
+            return
         refused = engine.post.accept(receiver, workflow_id, channel, value_json, "")
         if refused is not None:
             raise refused
@@ -316,8 +321,7 @@ class NodeRuntime:
                 raise WorkflowError(f"{workflow_id!r} has stopped because its code does not match its journal")
             execution.paused = True
             execution.move(Event.PAUSE)
-            execution.drop()
-            batch = engine.batch(execution)
+            batch = engine.put_down(execution)
             execution.status_write(batch, engine.clock.now_ms())
             execution.set_active(batch, True)
             engine.scheduler.forget(execution)

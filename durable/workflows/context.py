@@ -266,7 +266,7 @@ class Context:
 
     def _child_id(self) -> str:
         start, number = self._machine.start, self._machine.cursor.made
-        base = start.origin_child_base if number < start.forked_at else start.child_base
+        base = next((base for until, base in start.origin_child_bases if number < until), start.child_base)
         return f"{base}.{number}"
 
     async def first(self, **awaitables: Awaitable[Any]) -> Winner:

@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from durable.workflows.context import Context
     from durable.workflows.definition import Workflow
 
+ENTRIES_MAX = 1_000_000
+"""Operations in one run: replaying so many takes seconds, and a workflow that makes more should continue as new."""
+
 Pending: TypeAlias = Operation[Any] | DurableTimer
 
 
@@ -197,8 +200,10 @@ class WorkflowMachine:
         self.cancel_requested = True
         if not self._root.done():
             self._root.cancel()
-        else:
-            self._cancel_children()
+            return
+        if self._returned is not None and self._returned.next_input_json is not None:
+            self._returned = Outcome(Status.CANCELLED)  # it would go on as a new run, which nobody wants any more
+        self._cancel_children()
 
     # --- the end of a run
 
@@ -285,6 +290,11 @@ class WorkflowMachine:
             )
         if self._returned is not None:
             raise asyncio.CancelledError("the workflow has returned")
+        if self.cursor.made >= ENTRIES_MAX:
+            raise WorkflowError(
+                f"the journal of {self.workflow_id!r} has {ENTRIES_MAX:,} entries, which is its bound. Nothing is lost; a loop "
+                "that goes on for ever begins a new run now and then, with ctx.continue_as_new."
+            )
         try:
             if self.cursor.match(entry_type, name, input_json, source_line):
                 return None

@@ -65,6 +65,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="five or more for figures that are published")
     parser.add_argument("--peers", type=_names, default=list(PEERS))
     parser.add_argument("--curves", type=_names, default=[], help=f"of {','.join(CURVES)}; 'all' for all")
+    parser.add_argument("--repeat", type=int, default=3, help="times each point of a curve is measured")
     parser.add_argument(
         "--largest", type=int, default=10**9, help="leave out points of curves beyond this size"
     )

@@ -1,4 +1,4 @@
-"""Any sequence of operations does to a store what it does to a dict: hypothesis looks for one that does not."""
+"""Any sequence of operations does to a store what it does to a dict: hypothesis looks for an exception."""
 
 from __future__ import annotations
 

@@ -114,8 +114,8 @@ def test_a_kill_is_a_sigkill_at_exactly_the_moment_asked_for(store, capsys):
     run(main())
     said = capsys.readouterr().out.splitlines()
     assert [line for line in said if "adding" in line][:5] == [f"process 1 │ adding one to {n}" for n in range(5)]
-    assert "process 1 │ add_one has finished 5 times: stopped here" in said
-    assert "process 1 │ killed (exit code -9)" in said
+    assert "process 1 │ (stopped here: 'add_one' is recorded as done 5 times)" in said
+    assert "process 1 │ (killed: exit code -9)" in said
 
 
 def test_the_moment_is_the_same_on_every_run(tmp_path):
@@ -131,6 +131,24 @@ def test_the_moment_is_the_same_on_every_run(tmp_path):
 
     seen = run(main())
     assert all(other == seen[0] for other in seen)
+
+
+def test_a_kill_between_doing_and_recording(store, capsys):
+    async def main():
+        first = await support.worker(store, count)
+        await first.submit(count, 4, workflow_id="c")
+        await first.run_until(said="adding one to 2")
+        await first.kill()
+        calls = [e for e in support.read_journal(store, "c") if e.name == "add_one"]
+        assert [e.completed for e in calls] == [True, True, False]
+        second = await support.worker(store, count)
+        await second.run_until(said="adding one to 2")
+        await second.run_until(finished="add_one")
+        assert await second.result("c") == 4
+        await second.stop()
+
+    run(main())
+    assert capsys.readouterr().out.count("adding one to 2\n") == 2
 
 
 def test_failed_attempts_and_heartbeats_are_moments_too(store):

@@ -1,0 +1,124 @@
+"""The book's page of measures, written from a result file: ``python -m bench.page book/measures/bench.json``.
+
+Nobody types a figure: the tables, the SVGs beside the result file and the sentences about the machine all come from it, and
+``tests/unit/test_bench.py`` writes the page again and compares. Run the benchmark with ``--out book/measures/bench.json``,
+then this, and commit what changed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.figures import LABELS, draw
+from bench.stats import human, summarise
+from bench.workloads import CURVES, WORKLOADS
+
+PAGE = Path("book/chapters/measures.md")
+OPENING = """\
+# Measures
+
+What durable execution costs, measured. Every number and figure on this page is written by a program from one result file,
+[`bench.json`](../measures/bench.json); `nox -s bench` measures again, on your machine.
+
+## How
+
+Every peer runs the same workload in the same go: one process (or server) at a time on the same disk, the order of the peers
+turning from round to round, the others stopped. The journal is on a real disk, and every peer syncs it as it does by default.
+Beside each run a *probe* appends a few hundred bytes to a file and calls `fdatasync`, again and again: it says how fast the disk
+was at that moment, and no engine that waits for the disk at every step can be faster. The table gives the median of the
+rounds and, in brackets, the lowest and the highest.
+"""
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """The whole page as MyST Markdown."""
+    summary = summarise(document["runs"])
+    parts = [OPENING, _machine(document), "## What came out\n", _table(summary)]
+    for name, peers in summary.items():
+        workload = WORKLOADS[name]
+        if any(workload.headline in metrics for metrics in peers.values()):
+            parts.append(f"### {workload.title}\n\n{workload.description}\n")
+            parts.append(_figure(f"{name.lower()}.svg", f"{workload.title}: {workload.unit} by engine"))
+            parts.append(_details(peers, workload.headline))
+    shown = {point.get("curve") for point in document["points"] if point["metrics"]}
+    if shown:
+        parts.append("## As the work grows\n")
+        for curve in CURVES.values():
+            if curve.name in shown:
+                parts.append(f"### {curve.title}\n")
+                parts.append(_figure(f"curve-{curve.name}.svg", f"{curve.y_label} against {curve.x_label}"))
+    parts.append(_absent(document))
+    return "\n".join(part for part in parts if part)
+
+
+def _machine(document: Mapping[str, Any]) -> str:
+    machine, probe = document["machine"], document["machine"]["probe"]
+    peers = "; ".join(
+        f"{LABELS.get(name, name)}: {', '.join(f'{key} {value}' for key, value in about.items())}"
+        for name, about in document["peers"].items()
+        if "absent" not in about
+    )
+    return (
+        f"Measured on {document['created'][:10]}: {machine['processors']} processors, {machine['system']}, Python "
+        f"{machine['python']}, {machine['filesystem']}; the probe then made {human(probe['rate_per_s'])} fdatasync/s. "
+        f"{document['rounds']} rounds. {peers}.\n"
+    )
+
+
+def _table(summary: Mapping[str, Any]) -> str:
+    peers = [peer for peer in LABELS if any(peer in of for of in summary.values())]
+    lines = ["| | " + " | ".join(LABELS[peer] for peer in peers) + " |", "|---|" + "---:|" * len(peers)]
+    for name, of in summary.items():
+        workload = WORKLOADS[name]
+        cells = [_cell(of.get(peer, {}).get(workload.headline), workload.unit) for peer in peers]
+        lines.append(f"| {name}: {workload.title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: Mapping[str, float] | None, unit: str) -> str:
+    if value is None:
+        return "not measured"
+    return f"**{human(value['median'])}** {unit} ({human(value['low'])} to {human(value['high'])})"
+
+
+def _figure(file: str, alt: str) -> str:
+    return f"```{{image}} ../measures/{file}\n:alt: {alt}\n:width: 100%\n```\n"
+
+
+def _details(peers: Mapping[str, Any], headline: str) -> str:
+    said = []
+    for peer, metrics in peers.items():
+        others = [
+            f"{name.replace('_', ' ')} {human(value['median'])}"
+            for name, value in metrics.items()
+            if name != headline and not name.startswith("probe_")
+        ]
+        if others:
+            said.append(f"{LABELS[peer]}: {', '.join(others)}")
+    return f"Beside it (medians). {'; '.join(said)}.\n" if said else ""
+
+
+def _absent(document: Mapping[str, Any]) -> str:
+    peers = document["peers"].items()
+    absent = [f"{LABELS.get(name, name)} ({about['absent']})" for name, about in peers if "absent" in about]
+    return f"Not measured here: {'; '.join(absent)}.\n" if absent else ""
+
+
+def main(arguments: Sequence[str]) -> int:
+    if len(arguments) != 1:
+        print("usage: python -m bench.page book/measures/bench.json")
+        return 2
+    result = Path(arguments[0])
+    document = json.loads(result.read_text())
+    draw(document, result.parent)
+    PAGE.write_text(page(document))
+    print(PAGE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

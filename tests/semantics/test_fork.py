@@ -1,0 +1,145 @@
+"""A fork goes its own way: it shares a past with its origin, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from nodes import Gate, asynchronous, open_node, reached, turns, until
+
+from durable import Context, Status, WorkflowAlreadyExists, WorkflowError, function, workflow
+
+
+@workflow("fork-collect")
+async def collect(ctx: Context, count: int) -> list[str]:
+    return [await ctx.receive("box", str) for _ in range(count)]
+
+
+@asynchronous
+async def test_a_fork_runs_afresh_from_its_place_at_the_start_in_the_middle_and_at_the_end() -> None:
+    runs: list[int] = []
+
+    @function("fork-step")
+    async def step(n: int) -> int:
+        runs.append(n)
+        return n * 10
+
+    @workflow("fork-steps")
+    async def steps(ctx: Context) -> list[int]:
+        return [await ctx.call(step, n) for n in range(4)]
+
+    async with await open_node() as runtime:
+        origin = await runtime.submit(steps, workflow_id="f1")
+        await origin.result()
+        for at in range(5):
+            runs.clear()
+            fork = await origin.fork(at=at, workflow_id=f"f1-{at}")
+            assert await fork.result() == [0, 10, 20, 30]
+            assert runs == list(range(at, 4))
+        with pytest.raises(WorkflowError, match="0 to 4, not at 5"):
+            await origin.fork(at=5)
+        with pytest.raises(WorkflowAlreadyExists):
+            await origin.fork(at=0, workflow_id="f1-1")
+
+
+@asynchronous
+async def test_a_fork_after_a_send_can_send_to_the_same_receiver() -> None:
+    @workflow("fork-sender")
+    async def sender(ctx: Context) -> str:
+        await ctx.send("f2-box", "box", "one")
+        await ctx.send("f2-box", "box", "two")
+        return "sent"
+
+    async with await open_node() as runtime:
+        box = await runtime.submit(collect, 3, workflow_id="f2-box")
+        origin = await runtime.submit(sender, workflow_id="f2")
+        await origin.result()
+        fork = await origin.fork(at=1)
+        assert await fork.result(timeout=5) == "sent"
+        assert await box.result(timeout=5) == ["one", "two", "two"]
+
+
+@asynchronous
+async def test_a_fork_with_a_send_in_flight_sends_it_itself() -> None:
+    @function("fork-slow")
+    async def slow() -> None:
+        await gate.wait()
+
+    @workflow("fork-in-flight")
+    async def in_flight(ctx: Context) -> str:
+        sent = ctx.send("f3-box", "box", "mine")
+        await ctx.call(slow)
+        await sent
+        return "sent"
+
+    gate = Gate()
+    async with await open_node() as runtime:
+        box = await runtime.submit(collect, 2, workflow_id="f3-box")
+        origin = await runtime.submit(in_flight, workflow_id="f3")
+        await gate.entered()
+        fork = await origin.fork(at=1)
+        gate.open()
+        assert await fork.result(timeout=5) == "sent"
+        assert await origin.result(timeout=5) == "sent"
+        assert await box.result(timeout=5) == ["mine", "mine"]
+
+
+@asynchronous
+async def test_cancelling_a_fork_leaves_its_origins_child_alone() -> None:
+    @workflow("fork-child")
+    async def child(ctx: Context) -> str:
+        return await ctx.receive("box", str)
+
+    @workflow("fork-parent")
+    async def parent(ctx: Context) -> str:
+        running = ctx.start(child, workflow_id="f4-child")
+        await ctx.sleep(0.001)
+        return await running
+
+    async with await open_node() as runtime:
+        origin = await runtime.submit(parent, workflow_id="f4")
+        await until(lambda: runtime._engine.storage.status("f4-child"), "the child began")
+        await reached(origin, Status.WAITING)
+        fork = await origin.fork(at=2)
+        await reached(fork, Status.WAITING)
+        await turns()
+        await fork.cancel()
+        await reached(fork, Status.CANCELLED)
+        await turns()
+        assert await runtime.handle("f4-child").status() is Status.WAITING
+        await runtime.handle("f4-child").send("box", "alive")
+        assert await origin.result(timeout=5) == "alive"
+
+
+@asynchronous
+async def test_a_fork_of_a_fork_knows_the_ids_of_all_its_children() -> None:
+    @workflow("fork-leaf")
+    async def leaf(ctx: Context, n: int) -> int:
+        return n
+
+    @workflow("fork-tree")
+    async def tree(ctx: Context) -> list[int]:
+        return [await ctx.start(leaf, n) for n in range(4)]
+
+    async with await open_node() as runtime:
+        origin = await runtime.submit(tree, workflow_id="f5")
+        await origin.result()
+        first = await origin.fork(at=1)
+        assert await first.result(timeout=5) == [0, 1, 2, 3]
+        second = await first.fork(at=3)
+        assert await second.result(timeout=5) == [0, 1, 2, 3]
+        third = await second.fork(at=2)
+        assert await third.result(timeout=5) == [0, 1, 2, 3]
+
+
+@asynchronous
+async def test_unread_mail_stays_behind() -> None:
+    async with await open_node() as runtime:
+        origin = await runtime.submit(collect, 2, workflow_id="f6")
+        await origin.send("box", "a")
+        await reached(origin, Status.WAITING)
+        fork = await origin.fork(at=1)
+        await fork.send("box", "b")
+        assert await fork.result(timeout=5) == ["a", "b"]
+        assert await origin.status() is Status.WAITING
+        assert len(await asyncio.gather(origin.journal(), fork.journal())) == 2

@@ -1,0 +1,167 @@
+"""The house holds: imports run one way, the world is behind ports, rooms and files keep their size.
+
+The rules are in the docstrings of `durable` and `durable.ports`; here they are checked, on the syntax trees of the source.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "durable"
+MODULES = sorted(SOURCE.rglob("*.py"))
+FILE_LINES_MAX = 480
+ROOM_LINES_MAX = 1_600
+FUNCTION_LINES_MAX = 60
+
+# Who may import whom. A room may import what stands below it in this list, and nothing above.
+LAYERS: list[set[str]] = [
+    {"cli", "__main__", "testing", "notebook", "sim"},
+    {"cluster"},
+    {"runtime"},
+    {"storage", "replication", "workflows"},
+    {"routing", "transports"},
+    {"journal"},
+    {"membership", "world"},
+    {"ports"},
+    {"errors"},
+]
+# Within a layer: who may see whom.
+SIDEWAYS = {("cli", "testing"), ("__main__", "cli"), ("journal", "routing"), ("workflows", "journal")}
+# A repr asks the notebook room when a notebook asks for it, and not before: such imports stand inside functions.
+LAZILY = {"notebook", "storage", "runtime", "cli"}
+
+
+def room(module: Path) -> str:
+    parts = module.relative_to(SOURCE).parts
+    return parts[0].removesuffix(".py")
+
+
+def layer(name: str) -> int:
+    for index, names in enumerate(LAYERS):
+        if name in names:
+            return index
+    raise AssertionError(f"durable/{name} is in no layer: add it to LAYERS, and say where it stands")
+
+
+def imports(tree: ast.AST, *, lazy: bool) -> Iterator[tuple[str, int]]:
+    """Names of ``durable`` rooms that a module imports: at its top, or (lazy) inside functions."""
+    inside = {id(node) for function in ast.walk(tree) if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+              for node in ast.walk(function)}
+    typing_only = {
+        id(node)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.unparse(branch.test)
+        for node in ast.walk(branch)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only or (id(node) in inside) is not lazy:
+            continue
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module] if node.module != "durable" else [f"durable.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.startswith("durable."):
+                yield name.split(".")[1], node.lineno
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(ROOT)))
+def test_imports_run_one_way(module: Path) -> None:
+    own = room(module)
+    if own == "__init__":
+        return
+    for lazy in (False, True):
+        for other, line in imports(ast.parse(module.read_text()), lazy=lazy):
+            if not (SOURCE / other).is_dir() and not (SOURCE / f"{other}.py").exists():
+                continue  # a public name of the package itself
+            allowed = (
+                other == own
+                or layer(other) > layer(own)
+                or (own, other) in SIDEWAYS
+                or (lazy and other in LAZILY)
+            )
+            assert allowed, f"{module.relative_to(ROOT)}:{line} imports durable.{other}, which stands above it"
+
+
+BANNED_CALLS = {
+    "time.time", "time.time_ns", "time.monotonic", "time.perf_counter", "time.sleep", "os.urandom", "uuid.uuid4",
+    "datetime.now", "datetime.utcnow", "random.random", "random.randrange", "random.choice", "secrets.token_bytes",
+    "socket.socket", "open",
+}
+MAY_TOUCH_THE_WORLD = {"world", "storage", "transports", "cli", "notebook", "testing", "cluster"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(ROOT)))
+def test_the_world_is_behind_the_ports(module: Path) -> None:
+    if room(module) in MAY_TOUCH_THE_WORLD:
+        return
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            place = f"{module.relative_to(ROOT)}:{node.lineno}"
+            assert name not in BANNED_CALLS, f"{place} calls {name}: that belongs behind a port"
+
+
+@pytest.mark.parametrize("module", [*MODULES, *sorted((ROOT / "book" / "bookstitch").rglob("*.py"))], ids=lambda m: m.name)
+def test_files_and_functions_hold_one_idea(module: Path) -> None:
+    text = module.read_text()
+    assert len(text.splitlines()) <= FILE_LINES_MAX, "past that it is two ideas"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno
+            assert lines <= FUNCTION_LINES_MAX, f"{node.name} takes {lines} lines: past {FUNCTION_LINES_MAX} it is two ideas"
+
+
+def test_rooms_keep_their_size() -> None:
+    sizes: dict[str, int] = {}
+    for module in MODULES:
+        if module.parent != SOURCE:
+            sizes[room(module)] = sizes.get(room(module), 0) + len(module.read_text().splitlines())
+    assert {name: lines for name, lines in sizes.items() if lines > ROOM_LINES_MAX} == {}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(ROOT)))
+def test_every_module_opens_with_its_idea(module: Path) -> None:
+    assert ast.get_docstring(ast.parse(module.read_text())), "a module says what it is, first"
+
+
+def run_python(code: str, *options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env={**os.environ}
+    )
+    return done.stdout.strip()
+
+
+def test_importing_durable_brings_nothing_that_a_browser_lacks() -> None:
+    heavy = "{'rocksdict', 'plyvel', 'multiprocessing', 'cryptography', 'rich', 'matplotlib', 'networkx', 'IPython', 'ssl'}"
+    before = set(run_python("import sys, asyncio; print(*sys.modules)").split())
+    loaded = set(run_python("import sys, asyncio, durable; print(*sys.modules)").split())
+    assert not (loaded - before) & set(ast.literal_eval(heavy))
+    assert not {name for name in loaded if name.startswith(("durable.testing", "durable.notebook", "durable.sim"))}
+
+
+def test_the_public_names_exist_and_are_listed() -> None:
+    import durable
+
+    assert sorted(durable.__all__) == durable.__all__ or set(durable.__all__)
+    for name in durable.__all__:
+        assert getattr(durable, name) is not None
+
+
+def test_the_top_level_holds_what_it_should() -> None:
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False)
+    if listed.returncode:
+        pytest.skip("not in a git checkout")
+    top = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    files = {"noxfile.py", "_config.yml", "_toc.yml", "pyproject.toml", "README.md", "LICENSE"}
+    allowed = {"book", "durable", "demos", "tests"} | files
+    assert {name for name in top if not name.startswith(".")} <= allowed
