@@ -309,9 +309,12 @@ def service() -> None:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"null")
-            status, reply = respond(self.path.strip("/"), body)
-            data = json.dumps(reply).encode()
-            self.send_response(status)
+            answered = respond(self.path.strip("/"), body)
+            if answered is None:
+                self.close_connection = True
+                return
+            data = json.dumps(answered[1]).encode()
+            self.send_response(answered[0])
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

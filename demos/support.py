@@ -1,11 +1,11 @@
-"""What the demonstrations share: real processes to kill, small services on this machine, and tables of text.
+"""What the demonstrations share: real processes to kill, and small services on this machine.
 
 A demonstration shows one idea of `durable`; everything beside the idea is here. Four helpers do most of it:
 
 - `folder`: a place for a store, removed when the notebook ends.
 - `worker`: a real process with a real node in it, which can be killed at an exact moment of a journal.
 - `service`: an HTTP server in a process of its own, on the loopback address.
-- `read_journal`, `show_journal`: what a folder holds, also when nobody runs it.
+- `read_journal`: what a folder holds, also when nobody runs it. `gaps`: when nobody did, for the figures.
 
 A worker and a service end with the notebook: they wait on a pipe, and when the notebook is gone, however it went, the pipe
 closes.
@@ -18,10 +18,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import json
+import os
 import shutil
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -31,7 +34,7 @@ from child import pickled  # beside this file
 
 import durable
 from durable.journal.codec import ANY
-from durable.journal.entries import INSTANT, JournalEntry
+from durable.journal.entries import JournalEntry
 from durable.journal.journal import entries
 from durable.storage import open_read_only
 from durable.storage.node import NodeStorage
@@ -90,34 +93,17 @@ def _journal(storage: NodeStorage, workflow_id: str) -> list[JournalEntry]:
     return entries(rows, storage.attempts(workflow_id, row.incarnation, row.run))
 
 
-def show_journal(journal: Sequence[JournalEntry], last: int | None = None) -> None:
-    """Print a journal, one operation a line, without the times. ``last`` shows only so many from its end."""
-    rows = [
-        (str(e.sequence_number), e.entry_type.value, e.name, _short(e.input_json), _answer(e))
-        for e in (journal if last is None else journal[-last:])
-    ]
-    show_table(("#", "operation", "name", "asked with", "answer"), rows)
+def gaps(store: str, journal: Sequence[JournalEntry] = ()) -> list[tuple[float, float]]:
+    """When no process had the store open, for the figures: (killed, back) in milliseconds since 1970.
 
-
-def _answer(entry: JournalEntry) -> str:
-    if entry.error is not None:
-        return _short(f"{entry.error.error_type.rpartition('.')[2]}: {entry.error.message}")
-    if not entry.completed:
-        return "(none yet)"
-    return "" if entry.entry_type in INSTANT else _short(entry.output_json or "")
-
-
-def _short(text: str, width: int = 46) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows in columns."""
-    lines = [[str(cell) for cell in row] for row in [header, *rows]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    lines.insert(1, ["─" * width for width in widths])
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())  # noqa: T201
+    A gap ends with the first order to the next worker, or with the first thing that ``journal`` records after the kill.
+    """
+    recorded = sorted({moment for entry in journal for moment in (entry.timestamp, entry.completed_at) if moment})
+    found = []
+    for killed, back in _gaps.get(store, []):
+        ends = [moment for moment in (back, next((at for at in recorded if at > killed), None)) if moment]
+        found.append((killed, min(ends, default=time.time() * 1000)))
+    return found
 
 
 # --- child processes ----------------------------------------------------------------------------------------------
@@ -133,6 +119,7 @@ class _Child:
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self.name = name
         self._process = process
+        self._turn = asyncio.Lock()
         _children[process.pid] = process
 
     @classmethod
@@ -148,13 +135,14 @@ class _Child:
     async def _ask(self, order: bytes) -> dict[str, Any]:
         """Send an order; print what the process prints until it answers."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        with contextlib.suppress(ConnectionError):
-            self._process.stdin.write(order)
-        while line := await asyncio.wait_for(self._process.stdout.readline(), PATIENCE_S):
-            answer: dict[str, Any] = msgspec.json.decode(line)
-            if "said" not in answer:
-                return _good(answer)
-            self._say(answer["said"])
+        async with self._turn:
+            with contextlib.suppress(ConnectionError):
+                self._process.stdin.write(order)
+            while line := await asyncio.wait_for(self._process.stdout.readline(), PATIENCE_S):
+                answer: dict[str, Any] = msgspec.json.decode(line)
+                if "said" not in answer:
+                    return _good(answer)
+                self._say(answer["said"])
         raise ProcessGone(f"{self.name} ended before it answered. {await self._last_words()}".strip())
 
     async def _last_words(self) -> str:
@@ -196,7 +184,12 @@ def _good(answer: dict[str, Any]) -> dict[str, Any]:
 class Worker(_Child):
     """A process with a node in it. It runs only while it carries out an order; between two orders it stands still."""
 
-    store = ""
+    store: str
+
+    async def kill(self) -> None:
+        """SIGKILL: the process gets no chance to do anything more. Returns when it is gone."""
+        _gaps.setdefault(self.store, []).append((time.time() * 1000, 0.0))
+        await super().kill()
 
     async def submit(self, workflow: Workflow[Any, Any], *input: Any, workflow_id: str) -> None:
         """Start an execution; returns when it is on the disk."""
@@ -229,10 +222,6 @@ class Worker(_Child):
         await self._process.communicate()
         _children.pop(self._process.pid, None)
 
-    async def kill(self) -> None:
-        _gaps.setdefault(self.store, []).append((time.time() * 1000, 0.0))
-        await super().kill()
-
     async def _order(self, do: str, **given: Any) -> dict[str, Any]:
         if (gaps := _gaps.get(self.store)) and not gaps[-1][1]:  # its first order opens the store
             gaps[-1] = (gaps[-1][0], time.time() * 1000)
@@ -255,13 +244,9 @@ async def worker(store: str, *known: Workflow[Any, Any] | Function[..., Any], na
         await before._end()
     _names[store] = _names.get(store, 0) + 1
     made, _ = await Worker._start(name or f"process {_names[store]}", "worker", str(store), known)
-    _workers[store], made.store = made, store
+    made.store = store
+    _workers[store] = made
     return made
-
-
-def gaps(store: str) -> list[tuple[float, float]]:
-    """When no process had the store open: from each kill to the first order after it, in milliseconds since 1970."""
-    return [(killed, back or time.time() * 1000) for killed, back in _gaps.get(store, [])]
 
 
 class Service(_Child):
@@ -269,9 +254,19 @@ class Service(_Child):
 
     url: str
 
+    async def ask(self, path: str, body: Any = None) -> Any:
+        """Send a request from here, beside what a workflow sends; the reply."""
+        request = urllib.request.Request(f"{self.url}/{path}", json.dumps(body).encode())
+        with await asyncio.to_thread(urllib.request.urlopen, request, timeout=PATIENCE_S) as reply:
+            return json.load(reply)
 
-async def service(name: str, answer: Callable[[str, Any], tuple[int, Any]]) -> Service:
-    """Serve POST requests with ``answer(path, body) -> (HTTP status, reply)``; bodies and replies are JSON values."""
+
+async def service(name: str, answer: Callable[[str, Any], tuple[int, Any] | None]) -> Service:
+    """Serve POST requests with ``answer(path, body) -> (HTTP status, reply)``; bodies and replies are JSON values.
+
+    An answer of None closes the connection without a word, as when the network fails behind the request.
+    """
     made, told = await Service._start(name, "service", answer)
+    os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("no_proxy"), "127.0.0.1"]))
     made.url = f"http://127.0.0.1:{told['port']}"
     return made

@@ -261,25 +261,22 @@ def test_nothing_is_left_behind_however_the_notebook_ends(end, tmp_path):
     assert "kill" in end or list(tmp_path.iterdir()) == []
 
 
-def test_a_journal_is_printed_without_times_and_places(capsys):
+def test_a_folder_does_not_show_where_it_is():
+    place = support.folder("x.db")
+    assert repr(place) == "<folder x.db>"
+    assert Path(place).parent.is_dir()
+
+
+def test_the_time_without_a_process_is_known(store):
     async def main():
-        async with durable.open("memory:") as runtime:
-            handle = await runtime.submit(refuse, workflow_id="r")
-            with contextlib.suppress(durable.WorkflowFailed):
-                await handle
-            handle = await runtime.submit(count, 1, workflow_id="c")
-            await handle
-            support.show_journal(await handle.journal())
-            support.show_journal(await handle.journal(), last=1)
+        first = await support.worker(store, nap)
+        await first.submit(nap, workflow_id="n")
+        await first.run_until(started="sleep")
+        await first.kill()
+        second = await support.worker(store, nap)
+        await second.run_until(started="receive")
+        await second.kill()
+        [(killed, back), (again, now)] = support.gaps(store, support.read_journal(store, "n"))
+        assert killed < back < again <= now
 
     run(main())
-    assert capsys.readouterr().out.splitlines()[1:] == [
-        "#  operation   name     asked with  answer",
-        "─  ──────────  ───────  ──────────  ──────",
-        "0  CALL        add_one  [0]         1",
-        "1  CHECKPOINT           1",
-        "#  operation   name  asked with  answer",
-        "─  ──────────  ────  ──────────  ──────",
-        "1  CHECKPOINT        1",
-    ]
-    assert repr(support.folder("x.db")) == "<folder x.db>"
