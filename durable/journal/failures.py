@@ -34,24 +34,29 @@ def record(error: BaseException, depth: int = 0) -> Failure:
     """
     kind = type(error)
     if isinstance(error, FunctionFailed):
-        args_json, rebuildable = encode_value([error.error_type, error.message]), True
+        args_json, rebuildable = encode_value([_text(error.error_type), _text(error.message)]), True
     else:
         args_json, rebuildable = _args(error)
     text = "".join(traceback.format_exception(kind, error, error.__traceback__))
     return Failure(
-        module=kind.__module__,
-        qualname=kind.__qualname__,
+        module=_text(kind.__module__),
+        qualname=_text(kind.__qualname__),
         message=_message(error)[:MESSAGE_CHARS_MAX],
         args_json=args_json,
         rebuildable=rebuildable,
-        traceback=text[-TRACEBACK_CHARS_MAX:],
+        traceback=_text(text[-TRACEBACK_CHARS_MAX:]),
         cause=record(error.__cause__, depth + 1) if error.__cause__ is not None and depth < CAUSES_MAX else None,
     )
 
 
+def _text(value: object) -> str:
+    """Text that has a UTF-8 form: half a surrogate pair, as in the name of an odd file, has none."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
 def _message(error: BaseException) -> str:
     try:
-        return str(error)
+        return _text(str(error))
     except Exception as again:
         return f"(its message cannot be read: {type(again).__name__})"
 

@@ -78,7 +78,10 @@ def list_executions(
         execution = engine.live.get(workflow_id)
         now = execution.status if execution is not None else row.status
         if (status is None or now is status) and (workflow is None or row.workflow == workflow):
-            found.append(metadata(engine, workflow_id, row))
+            try:
+                found.append(metadata(engine, workflow_id, row))
+            except JournalCorrupted as error:
+                log.error("execution %s is not listed: %s", workflow_id, error)
     return found
 
 
@@ -88,6 +91,8 @@ async def purge(engine: Engine, older_than_s: float) -> list[str]:
     for workflow_id, row in list(engine.storage.statuses()):
         if row.status.finished and row.updated_at <= before_ms and workflow_id not in engine.live:
             partition = keys.partition_of(workflow_id)
+            if engine.storage.has_any(keys.of(partition, keys.OUTBOX, workflow_id)):
+                continue  # its result, or a message of its, has not arrived yet
             batch = engine.batches.of(partition)
             batch.writes.extend((key, None) for key in engine.storage.all_keys(workflow_id))
             tombstone = keys.of(partition, keys.TOMBSTONE, workflow_id)

@@ -11,10 +11,14 @@ The open batches of one moment go to the log together; a log that groups them gi
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
+from durable.errors import StoreError
 from durable.ports import Log, Write
+
+log = logging.getLogger("durable")
 
 Effect = tuple[Any, ...]
 """A callable and its arguments."""
@@ -64,12 +68,17 @@ class Batches:
 
     def barrier(self, partition: int) -> asyncio.Future[None]:
         """Done when everything that was written to the partition until now is durable."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._barriers[future] = None
-        self.after(partition, self._passed, future)
+        future = self.promise()
+        self.after(partition, self.keep, future)
         return future
 
-    def _passed(self, future: asyncio.Future[None]) -> None:
+    def promise(self) -> asyncio.Future[None]:
+        """A future that `keep` completes, and `fail` fails: nobody waits for ever for what cannot be recorded any more."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._barriers[future] = None
+        return future
+
+    def keep(self, future: asyncio.Future[None]) -> None:
         self._barriers.pop(future, None)
         if not future.done():
             future.set_result(None)
@@ -118,7 +127,8 @@ class Batches:
             for effect, *args in batch.effects:
                 try:
                     effect(*args)
-                except Exception as fault:  # of this library: better stopped than half alive
-                    self._failed(fault)
-                    return
+                except StoreError as unreadable:
+                    self._failed(unreadable)
+                except Exception:  # a fault of one execution is not one of those that share its batch
+                    log.exception("an effect of a durable batch failed: %r %r", effect, args)
 

@@ -15,7 +15,7 @@ import sys
 from collections import deque
 from typing import Any
 
-from durable.errors import DurableError, JournalCorrupted, NotRegistered, ReplayError, StoreClosed
+from durable.errors import DurableError, JournalCorrupted, NotRegistered, ReplayError, StoreClosed, StoreError
 from durable.journal import failures, keys
 from durable.journal.entries import (
     CANCEL,
@@ -140,9 +140,11 @@ class Engine:
         """Run an execution until everything in it waits; called by the scheduler, in a turn of its own."""
         try:
             self._drive(execution)
-        except Exception as error:  # a fault of this library: better stopped than half alive
-            log.exception("execution %s: the engine failed", execution.workflow_id)
+        except StoreError as error:
             self.fail(error)
+        except Exception as error:  # a fault of this library: one execution stops, and the others go on
+            log.exception("execution %s stops", execution.workflow_id)
+            self._diverge(execution, ReplayError(f"execution {execution.workflow_id!r} cannot go on: {error!r}"))
 
     def _drive(self, execution: Execution) -> None:
         stopped = execution.status.finished or execution.status is Status.DIVERGED
@@ -278,6 +280,19 @@ class Engine:
             if not waiter.done():
                 waiter.set_result(row)
 
+    def waiter(self, workflow_id: str) -> asyncio.Future[StatusRow]:
+        """Done when the execution ends, or stops, durably."""
+        waiter: asyncio.Future[StatusRow] = self.loop.create_future()
+        self.waiters.setdefault(workflow_id, []).append(waiter)
+        return waiter
+
+    def forget_waiter(self, workflow_id: str, waiter: asyncio.Future[StatusRow]) -> None:
+        waiters = self.waiters.get(workflow_id, [])
+        if waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                del self.waiters[workflow_id]
+
     def create(self, start: Start, workflow_id: str) -> Execution:
         """Accept a new execution: its rows are in the open batch, and it runs as soon as it has a slot."""
         now_ms = start.timestamp
@@ -316,11 +331,16 @@ class Engine:
 
     def end_without_code(self, execution: Execution) -> None:
         """Cancel an execution whose code cannot run here: diverged, or not registered."""
-        row = self.storage.status(execution.workflow_id)
+        batch = self.batch(execution)
+        try:
+            row = self.storage.status(execution.workflow_id)
+            if execution.start is None and row is not None:
+                execution.start = self.storage.start(execution.workflow_id, row)
+            execution.abandon_recorded(self.storage, batch)
+        except JournalCorrupted as error:
+            log.error("execution %s is cancelled, and what it has under way is not known: %s", execution.workflow_id, error)
         execution.status = Status.DIVERGED
-        if row is not None:
-            execution.start = self.storage.start(execution.workflow_id, row)
-        self._finish(execution, Outcome(Status.CANCELLED), self.batch(execution), self.clock.now_ms())
+        self._finish(execution, Outcome(Status.CANCELLED), batch, self.clock.now_ms())
 
     def _diverge(self, execution: Execution, error: ReplayError) -> None:
         """The code does not match the journal: stop, lose nothing, and try again when the code changes."""
@@ -440,7 +460,10 @@ class Engine:
     # --- envelopes
 
     def deliver(self, key: bytes, envelope: Envelope) -> None:
-        self.post.deliver(key, envelope)
+        try:
+            self.post.deliver(key, envelope)
+        except ReplayError as error:  # the receiver, not the sender, cannot be read: the envelope stays in the outbox
+            log.error("a message from %s to %s waits: %s", envelope.sender.workflow_id, envelope.receiver, error)
 
     # --- timers
 
@@ -475,8 +498,8 @@ class Engine:
     def _fire(self, fire_at_ms: int, workflow_id: str, run: int, number: int) -> None:
         try:
             execution = self.find(workflow_id)
-        except JournalCorrupted as error:
-            log.error("a timer of execution %s is due: %s", workflow_id, error)
+        except ReplayError as error:
+            log.error("a timer of execution %s is due, and: %s", workflow_id, error)
             return
         if execution is not None and execution.run == run:
             execution.due.append(number)

@@ -533,6 +533,22 @@ class Execution:
             )
             self._post(envelope, batch)
 
+    def abandon_recorded(self, storage: NodeStorage, batch: PartitionBatch) -> None:
+        """What `_abandon` does for each operation, from the rows alone: for an execution that ends without its code."""
+        rows = storage.rows(self.workflow_id, self.incarnation, self.run)
+        answered = {row.sequence_number for row in rows if type(row) is Completion}
+        for number, command in enumerate(row for row in rows if type(row) is Command):
+            if number in answered:
+                continue
+            if command.entry_type is EntryType.SLEEP:
+                base = 0 if command.name == "until_ms" else command.timestamp
+                fire_at_ms = min(max(0, base + int(command.input_json)), 2**63)
+                batch.writes.append((keys.timer(self.partition, fire_at_ms, self.workflow_id, self.run, number), None))
+            elif command.entry_type is EntryType.CHILD:
+                child_id, _, detached = ANY.decode(command.input_json)
+                if not detached:
+                    self._post(Envelope(EnvelopeKind.CANCEL, self.address(number), child_id, 0), batch)
+
     def _envelope_number(self, sequence_number: int) -> int:
         return (self.run << 32) | (sequence_number + 1)
 

@@ -222,8 +222,10 @@ class NodeRuntime:
             )
 
     async def _status_row(self, workflow_id: str) -> StatusRow:
+        """Where it stands. What can be read may not be durable yet: so it is read, and told when it is."""
         await self._barrier(workflow_id)
         row = self._engine.storage.status(workflow_id)
+        await self._barrier(workflow_id)
         if row is None:
             raise WorkflowNotFound(f"there is no execution with the id {workflow_id!r}")
         return row
@@ -251,23 +253,24 @@ class NodeRuntime:
         row = await self._status_row(workflow_id)
         storage = self._engine.storage
         rows = storage.rows(workflow_id, row.incarnation, row.run)
-        return entries(rows, storage.attempts(workflow_id, row.incarnation, row.run))
+        attempts = storage.attempts(workflow_id, row.incarnation, row.run)
+        await self._barrier(workflow_id)
+        return entries(rows, attempts)
 
     async def _result(self, workflow_id: str, result_type: ValueType[Any], timeout: float | timedelta | None) -> Any:
-        row = await self._status_row(workflow_id)
-        execution = self._engine.live.get(workflow_id)
-        stopped = row.status is Status.DIVERGED and (execution is None or execution.status is Status.DIVERGED)
-        if not row.status.finished and not stopped:
-            waiter: asyncio.Future[StatusRow] = self._engine.loop.create_future()
-            waiters = self._engine.waiters.setdefault(workflow_id, [])
-            waiters.append(waiter)
-            try:
+        engine = self._engine
+        engine.check_open()
+        waiter = engine.waiter(workflow_id)  # first: it may end while this asks where it stands
+        try:
+            row = await self._status_row(workflow_id)
+            execution = engine.live.get(workflow_id)
+            stopped = row.status is Status.DIVERGED and (execution is None or execution.status is Status.DIVERGED)
+            if not row.status.finished and not stopped:
                 row = await asyncio.wait_for(waiter, None if timeout is None else seconds(timeout))
-            except TimeoutError:
-                raise TimeoutError(f"{workflow_id!r} has not finished within {timeout}; it goes on") from None
-            finally:
-                if waiter in waiters:
-                    waiters.remove(waiter)
+        except TimeoutError:
+            raise TimeoutError(f"{workflow_id!r} has not finished within {timeout}; it goes on") from None
+        finally:
+            engine.forget_waiter(workflow_id, waiter)
         return _outcome(workflow_id, row, result_type)
 
     async def _send(self, workflow_id: str, channel: str, value: Any, key: str | None) -> None:
@@ -305,11 +308,11 @@ class NodeRuntime:
             engine.end_without_code(execution)
             await self._barrier(workflow_id)
             return
+        recorded = engine.batches.promise()
+        engine.answer(execution, Answer(CANCEL, recorded=lambda: engine.batches.keep(recorded)))
         if execution.paused:
             await self._resume(workflow_id)
-        recorded = asyncio.Event()
-        engine.answer(execution, Answer(CANCEL, recorded=recorded.set))
-        await recorded.wait()
+        await recorded
 
     async def _pause(self, workflow_id: str) -> None:
         execution = await self._found(workflow_id)

@@ -9,6 +9,7 @@ Read next: `durable.storage.log`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from durable.journal.entries import Attempt, Envelope, Mail, Row, Start, StatusR
 from durable.journal.journal import decode_rows
 from durable.ports import Reader, Store, Write
 
+log = logging.getLogger("durable")
 T = TypeVar("T")
 FORMAT = 1
 _FORMAT_KEY = keys.NODE + b"format"
@@ -111,6 +113,9 @@ class NodeStorage:
     def has(self, key: bytes) -> bool:
         return self._reader.get(key) is not None
 
+    def has_any(self, prefix: bytes) -> bool:
+        return next(iter(self._reader.scan(prefix)), None) is not None
+
     def number_at(self, key: bytes) -> int | None:
         data = self._reader.get(key)
         return None if data is None else int.from_bytes(data, "big")
@@ -148,7 +153,10 @@ class NodeStorage:
     def outbox(self, partition: int) -> Iterator[tuple[bytes, Envelope]]:
         """Envelopes on their way, with their keys, each sender's in order."""
         for key, value in self._reader.scan(keys.table(partition, keys.OUTBOX)):
-            yield key, _unpack(ENVELOPE_ROW, value, "an envelope", keys.parse_id(key))
+            try:
+                yield key, _unpack(ENVELOPE_ROW, value, "an envelope", keys.parse_id(key))
+            except JournalCorrupted as error:
+                log.error("%s", error)  # it stays where it is; all others are delivered
 
     def timers(self, partition: int, from_ms: int, until_ms: int) -> Iterator[tuple[int, str, int, int]]:
         """Timers that fire from ``from_ms`` on and before ``until_ms``, soonest first."""
@@ -167,7 +175,10 @@ class NodeStorage:
             begin = keys.of(partition, keys.STATUS, after) + b"\0" if after is not None and partition == first else None
             for key, value in self._reader.scan(prefix, start=begin):
                 workflow_id = keys.parse_id(key)
-                yield workflow_id, _unpack(STATUS_ROW, value, "status", workflow_id)
+                try:
+                    yield workflow_id, _unpack(STATUS_ROW, value, "status", workflow_id)
+                except JournalCorrupted as error:
+                    log.error("%s", error)
 
     # --- the node
 

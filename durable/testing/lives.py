@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -43,6 +44,7 @@ from durable.workflows.definition import Workflow
 Step = tuple[str, int, int]
 """``(workflow_id, run, sequence_number)``: one operation of one execution."""
 
+SYNC_S = 0.001
 OTHERS_S = 86_400.0
 """How long the other executions (detached children) go on when the one that was asked for has finished, in virtual time."""
 
@@ -147,32 +149,37 @@ def _named(step: Step) -> str:
 
 
 class MortalLog:
-    """A `durable.ports.Log` that keeps batches in a store until the planned write, and dies there."""
+    """A `durable.ports.Log` that makes batches durable a virtual millisecond later, in order, until the planned write.
+
+    The millisecond is the fsync: a node that does not wait for it acts before its rows are kept, and is seen.
+    """
 
     def __init__(self, store: Store, witness: Witness, death: Death | None) -> None:
         self._store = store
         self._witness = witness
         self._death = death
-        self._dead = False
+        self._waiting: deque[tuple[Batch, asyncio.Future[None]]] = deque()
         self.writes = 0
 
     def append(self, partition: int, batch: Batch) -> asyncio.Future[None]:
-        if self._dead:
-            raise Crash
-        self.writes += 1
-        if self._death is not None and self.writes == self._death.write:
-            self._dead = True
-            if self._death.after:
-                self._keep(batch)
-            raise Crash
-        self._keep(batch)
         loop = asyncio.get_running_loop()
         durable: asyncio.Future[None] = loop.create_future()
-        loop.call_soon(durable.set_result, None)
+        self._waiting.append((list(batch), durable))
+        loop.call_later(SYNC_S, self._next)
         return durable
 
+    def _next(self) -> None:
+        batch, durable = self._waiting.popleft()
+        self.writes += 1
+        dies = self._death is not None and self.writes == self._death.write
+        if self._death is None or not dies or self._death.after:
+            self._keep(batch)
+        if dies:
+            raise Crash
+        durable.set_result(None)
+
     def _keep(self, batch: Batch) -> None:
-        self._store.write(list(batch))
+        self._store.write(batch)
         self._witness.kept(batch)
 
 

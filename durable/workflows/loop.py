@@ -21,7 +21,6 @@ Read next: `durable.workflows.machine`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import sys
 import weakref
@@ -35,6 +34,9 @@ from durable.errors import NotAllowedHere, WorkflowError
 T = TypeVar("T")
 CALLBACKS_PER_DRAIN_MAX = 1_000_000
 """Ten thousand concurrent steps take about 50,000; a loop that never waits takes them all in about a second."""
+
+CLOSE_ATTEMPTS = 100
+"""A coroutine may await in as many ``finally`` blocks before it is left to the garbage collector."""
 
 
 class Dropped(BaseException):
@@ -269,6 +271,16 @@ def _called_by_as_completed() -> bool:
 
 
 def _close(coro: Any) -> None:
-    """Close a coroutine; one that awaits while it is being closed gets its RuntimeError swallowed: it is gone all the same."""
-    with contextlib.suppress(RuntimeError, StopIteration, StopAsyncIteration, Dropped):
-        coro.close()
+    """Close a coroutine for good. What it raises on the way is nobody's any more; one that awaits in a ``finally`` block is
+    closed again, because the garbage collector would do it later, in another workflow's loop."""
+    for _ in range(CLOSE_ATTEMPTS):
+        try:
+            coro.close()
+        except KeyboardInterrupt:
+            raise
+        except RuntimeError as error:
+            if "ignored GeneratorExit" in str(error):
+                continue
+        except BaseException:
+            pass
+        return

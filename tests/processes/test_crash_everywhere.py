@@ -1,0 +1,113 @@
+"""Every shape of workflow, crashed before and after every journal write, resumed in another process with another hash seed.
+
+The fast part runs on this Python. ``pytest -m slow`` (it wants ``-m``: see below) adds more hash seeds and more settings of the
+node. Other Pythons are those named in DURABLE_PYTHONS, separated by ``:``; each needs durable's dependencies installed, and then
+crashes on one Python are resumed on another.
+
+    DURABLE_PYTHONS=/opt/py312/bin/python:/opt/py313/bin/python pytest -m slow tests/processes/test_crash_everywhere.py
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from crash_worker import Finished
+from shapes import SHAPES
+
+from durable import NodeConfig
+from durable.testing import check_replay, crash_everywhere
+
+TESTS = Path(__file__).parent.parent
+NAMES = list(SHAPES)
+GROUPS = {"even": NAMES[::2], "odd": NAMES[1::2]}  # two, so that two cores share them
+OTHERS = [python for python in os.environ.get("DURABLE_PYTHONS", "").split(":") if python]
+JOURNALS = sorted((TESTS / "journals").glob("*.jsonl"))
+SMALL_MEMORY = NodeConfig(park_after=0.0, max_waiting_in_memory=0)
+ONE_AT_A_TIME = NodeConfig(max_concurrent_workflows=1, park_after=1e9)
+
+
+def worker(python: str, hash_seed: int, *arguments: str | Path) -> None:
+    environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+    command = [python, str(TESTS / "crash_worker.py"), *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def crash_and_resume(folder: Path, names: list[str], first: tuple[str, int], second: tuple[str, int]) -> list[Finished]:
+    worker(*first, "begin", folder / "crashed", *names)
+    worker(*second, "finish", folder / "crashed", folder / "finished")
+    return msgspec.msgpack.decode((folder / "finished").read_bytes(), type=list[Finished])
+
+
+def assert_all_alike(finished: list[Finished], names: list[str]) -> None:
+    assert {one.shape for one in finished} == set(names)
+    wrong = [
+        f"{one.shape}, crash {one.death}: {one.got} instead of {one.expected}; {one.faults}; left behind: {one.left}"
+        for one in finished
+        if one.got != one.expected or one.faults or one.left
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_corpus_is_large_enough() -> None:
+    assert len(SHAPES) >= 16
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_crash_ends_alike_in_another_process_with_another_hash_seed(group: str, tmp_path: Path) -> None:
+    names = GROUPS[group]
+    finished = crash_and_resume(tmp_path, names, (sys.executable, 1), (sys.executable, 4_242))
+    assert len(finished) > 10 * len(names)
+    assert_all_alike(finished, names)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_shape_survives_even_a_process_that_crashes_over_and_over(name: str) -> None:
+    shape = SHAPES[name]
+    given = () if shape.input is None else (shape.input,)
+    crash_everywhere(shape.workflow, *given, sends=shape.sends, cancel_after=shape.cancel_after).check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [SMALL_MEMORY, ONE_AT_A_TIME], ids=["parks-at-once", "one-at-a-time"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_shape_survives_under_other_settings_of_the_node(name: str, config: NodeConfig) -> None:
+    shape = SHAPES[name]
+    given = () if shape.input is None else (shape.input,)
+    crash_everywhere(
+        shape.workflow, *given, sends=shape.sends, cancel_after=shape.cancel_after, config=config
+    ).check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hash_seeds", [(0, 1), (7, 99), (123_456, 3)], ids=str)
+def test_more_hash_seeds(hash_seeds: tuple[int, int], tmp_path: Path) -> None:
+    first, second = hash_seeds
+    finished = crash_and_resume(tmp_path, NAMES, (sys.executable, first), (sys.executable, second))
+    assert_all_alike(finished, NAMES)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not OTHERS, reason="DURABLE_PYTHONS names no other Python")
+@pytest.mark.parametrize("python", OTHERS)
+@pytest.mark.parametrize("forward", [True, False], ids=["resumed-there", "resumed-here"])
+def test_a_crash_on_one_python_is_resumed_on_another(python: str, forward: bool, tmp_path: Path) -> None:
+    here, there = (sys.executable, 5), (python, 6)
+    finished = crash_and_resume(tmp_path, NAMES, *((here, there) if forward else (there, here)))
+    assert_all_alike(finished, NAMES)
+
+
+@pytest.mark.parametrize("journal", JOURNALS, ids=lambda path: path.stem)
+def test_a_journal_recorded_on_python_3_11_replays_on_this_one(journal: Path) -> None:
+    checked = check_replay(SHAPES[journal.stem].workflow, journal.read_text(encoding="utf-8"))
+    assert checked.python == "3.11"
+    assert checked.status.finished
+
+
+def test_there_are_journals_to_replay() -> None:
+    assert len(JOURNALS) >= 16
