@@ -21,7 +21,8 @@ STYLE = """
 .durable-fig .durable-head{display:flex;flex-wrap:wrap;gap:.2em .8em;align-items:baseline;margin-bottom:.35em}
 .durable-fig .durable-title{font-weight:650}
 .durable-fig .durable-muted{opacity:.68}
-@@ code.durable-code{white-space:normal;font-size:.88em;background:none;color:inherit;border:0;padding:0;overflow-wrap:break-word}
+@@ code.durable-code{white-space:normal;
+ font-size:.88em;background:none;color:inherit;border:0;padding:0;overflow-wrap:break-word}
 @@ table.durable-table{border-collapse:collapse;border:0;margin:0;width:auto;max-width:100%;
  font-size:inherit;table-layout:auto;color:inherit;background:none;box-shadow:none;display:table}
 @@ .durable-table tr{background:none;border:0}
@@ -61,7 +62,7 @@ STYLE = """
 .durable-svg .durable-dim{opacity:.4}
 .durable-legend{display:flex;flex-wrap:wrap;gap:.1em 1.1em;font-size:.8em;opacity:.85;margin-top:.2em}
 .durable-fig .durable-legend svg.durable-svg{vertical-align:-1px;margin-right:.4em;display:inline-block}
-.durable-fig .durable-what{white-space:nowrap}
+@@ .durable-what,@@ .durable-what code.durable-code{white-space:nowrap}
 .durable-side{display:flex;flex-wrap:wrap;gap:1em 2em;align-items:flex-start}
 .durable-side .durable-grow{flex:1 1 17em;min-width:15em;max-width:27em}
 .durable-bar{display:inline-block;width:12em;max-width:40%;height:.7em;border-radius:.35em;background:#8884;overflow:hidden}

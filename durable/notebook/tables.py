@@ -153,8 +153,7 @@ def executions_table(listed: Sequence[WorkflowMetadata]) -> Figure:
 
 
 def _execution_words(item: WorkflowMetadata) -> list[str]:
-    given = failure(item.error) if item.error else "" if item.output_json in (None, "null") else str(item.output_json)
-    input_json = "" if item.input_json == "null" else item.input_json
+    given = failure(item.error) if item.error else value(item.output_json)
     took = duration(item.updated_at - item.created_at) if item.status.finished else ""
     return [
         item.workflow_id,
