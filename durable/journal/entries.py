@@ -175,6 +175,11 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
     completed_at: int | None = None
     where: str = ""
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from durable.notebook.tables import bundle
+
+        return bundle(self)
+
 
 class WorkflowMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an execution without its journal. Times are milliseconds since 1970."""
