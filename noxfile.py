@@ -41,6 +41,14 @@ def tests_all(session: nox.Session) -> None:
     run_tests(session)
 
 
+@nox.session(python=PYTHONS)
+def sweep(session: nox.Session) -> None:
+    """Every shape of workflow, crashed at every journal write, with more hash seeds and settings than `tests` takes."""
+    session.install("-e", ".[test]")
+    suite = "tests/processes/test_crash_everywhere.py"
+    session.run("python", "-m", "pytest", "-n", "2", "-ra", suite, env={"DURABLE_SWEEP": "1"})
+
+
 def run_tests(session: nox.Session) -> None:
     session.install("-e", f".[test,{EVERYTHING}]")
     install_leveldb(session)

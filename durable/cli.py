@@ -272,7 +272,8 @@ def _put_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]],
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(_cut(cell) if cut else cell) for cell in row))
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    wide = None if sys.stdout.isatty() else 1_000  # a pipe has no width to fit into
+    Console(width=wide, soft_wrap=wide is not None).print(table)
 
 
 def _cut(text: str) -> str:
@@ -290,7 +291,7 @@ def _coloured(status: Status) -> Any:
 def _outcome(entry: JournalEntry) -> str:
     if entry.error is not None:
         return f"{entry.error.error_type}: {entry.error.message}"
-    tried = f" ({len(entry.attempts)} failed attempts)" if entry.attempts else ""
+    tried = f" (after {len(entry.attempts)} failed)" if entry.attempts else ""
     return (entry.output_json or "null" if entry.completed else "…") + tried
 
 

@@ -23,11 +23,13 @@ from sphinx.util import logging
 from sphinx.util.fileutil import copy_asset_file
 
 from bookstitch.demos import Demo, discover
+from bookstitch.drawn import Drawn
 from bookstitch.edition import Edition, edition_text
 from bookstitch.execute import execute, prune, results
 from bookstitch.problems import BookError
 from bookstitch.render import Page, StitchDemos
 from bookstitch.settings import DEFAULTS, Settings
+from bookstitch.terminal import Terminal
 from bookstitch.web import fetch
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("myst_nb")
     app.add_transform(StitchDemos)
     app.add_directive("edition", Edition)
+    app.add_directive("terminal", Terminal)
+    app.add_directive("drawn", Drawn)
     app.add_css_file(STYLE.name)
     app.connect("config-inited", on_config)
     app.connect("builder-inited", on_builder)

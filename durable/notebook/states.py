@@ -64,8 +64,8 @@ def state_diagram(
 
 
 def status_diagram(current: Any = None) -> Figure:
-    """The statuses of an execution: `durable.runtime.execution.TRANSITIONS`, as it stands in the code."""
-    from durable.runtime.execution import TRANSITIONS
+    """The statuses of an execution: `durable.runtime.transitions.TRANSITIONS`, as it stands in the code."""
+    from durable.runtime.transitions import TRANSITIONS
 
     return state_diagram(TRANSITIONS, current)
 

@@ -1,10 +1,9 @@
 """Every shape of workflow, crashed before and after every journal write, resumed in another process with another hash seed.
 
-The fast part runs on this Python. ``pytest -m slow`` (it wants ``-m``: see below) adds more hash seeds and more settings of the
-node. Other Pythons are those named in DURABLE_PYTHONS, separated by ``:``; each needs durable's dependencies installed, and then
-crashes on one Python are resumed on another.
+The fast part runs always. With DURABLE_SWEEP=1 (``nox -s sweep``) come more hash seeds and other settings of the node, and the
+Pythons named in DURABLE_PYTHONS, separated by ``:``: what crashed on one is resumed on another. They need msgspec installed.
 
-    DURABLE_PYTHONS=/opt/py312/bin/python:/opt/py313/bin/python pytest -m slow tests/processes/test_crash_everywhere.py
+    DURABLE_SWEEP=1 DURABLE_PYTHONS=/opt/py312/bin/python:/opt/py313/bin/python pytest tests/processes/test_crash_everywhere.py
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ NAMES = list(SHAPES)
 GROUPS = {"even": NAMES[::2], "odd": NAMES[1::2]}  # two, so that two cores share them
 OTHERS = [python for python in os.environ.get("DURABLE_PYTHONS", "").split(":") if python]
 JOURNALS = sorted((TESTS / "journals").glob("*.jsonl"))
+SWEEP = pytest.mark.skipif(not os.environ.get("DURABLE_SWEEP"), reason="a longer sweep, with DURABLE_SWEEP=1 (nox -s sweep)")
 SMALL_MEMORY = NodeConfig(park_after=0.0, max_waiting_in_memory=0)
 ONE_AT_A_TIME = NodeConfig(max_concurrent_workflows=1, park_after=1e9)
 
@@ -73,7 +73,7 @@ def test_the_shape_survives_even_a_process_that_crashes_over_and_over(name: str)
     crash_everywhere(shape.workflow, *given, sends=shape.sends, cancel_after=shape.cancel_after).check()
 
 
-@pytest.mark.slow
+@SWEEP
 @pytest.mark.parametrize("config", [SMALL_MEMORY, ONE_AT_A_TIME], ids=["parks-at-once", "one-at-a-time"])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_shape_survives_under_other_settings_of_the_node(name: str, config: NodeConfig) -> None:
@@ -84,7 +84,7 @@ def test_the_shape_survives_under_other_settings_of_the_node(name: str, config: 
     ).check()
 
 
-@pytest.mark.slow
+@SWEEP
 @pytest.mark.parametrize("hash_seeds", [(0, 1), (7, 99), (123_456, 3)], ids=str)
 def test_more_hash_seeds(hash_seeds: tuple[int, int], tmp_path: Path) -> None:
     first, second = hash_seeds
@@ -92,7 +92,7 @@ def test_more_hash_seeds(hash_seeds: tuple[int, int], tmp_path: Path) -> None:
     assert_all_alike(finished, NAMES)
 
 
-@pytest.mark.slow
+@SWEEP
 @pytest.mark.skipif(not OTHERS, reason="DURABLE_PYTHONS names no other Python")
 @pytest.mark.parametrize("python", OTHERS)
 @pytest.mark.parametrize("forward", [True, False], ids=["resumed-there", "resumed-here"])

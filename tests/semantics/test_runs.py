@@ -71,11 +71,11 @@ async def test_a_timer_of_the_old_run_does_not_fire_in_the_new_one() -> None:
         await reached(handle, Status.WAITING)
         for _ in range(3):
             clock.now += 1_001
-            runtime._engine._ring()
+            runtime._engine.alarm._ring()
             await turns()
         assert await handle.status() is Status.WAITING
         clock.now += 1_000_000
-        runtime._engine._ring()
+        runtime._engine.alarm._ring()
         assert await handle.result(timeout=5) >= 1000
 
 
@@ -205,6 +205,6 @@ async def test_a_timer_that_a_run_leaves_behind_does_not_wake_the_next() -> None
         await turns()
         for _ in range(6):
             clock.now += 1_001
-            runtime._engine._ring()
+            runtime._engine.alarm._ring()
             await turns()
         assert await handle.result(timeout=5) >= 5

@@ -215,7 +215,7 @@ def test_every_object_has_html_and_plain_text() -> None:
         assert outcomes[0] == "hello <ada>"
         assert isinstance(outcomes[1], durable.WorkflowFailed)
         shown: list[Any] = [runtime, handles[0], await handles[0].metadata(), await handles[1].journal()]
-        shown += [await runtime.list(), RetryPolicy(), runtime.handle("unknown")]
+        shown += [shown[3][0], await runtime.list(), RetryPolicy(), runtime.handle("unknown")]
         await_closed = [runtime, handles[0]]
         for item in shown:
             check(item)
