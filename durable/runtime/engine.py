@@ -10,6 +10,7 @@ Whatever is not in memory is durable; so an execution that is not in ``live`` is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections import deque
@@ -387,7 +388,8 @@ class Engine:
         if here:
             self._try_again(item.name)
         else:
-            self.loop.call_soon_threadsafe(self._try_again, item.name)
+            with contextlib.suppress(RuntimeError):  # its loop has gone without closing it: nothing can go on there
+                self.loop.call_soon_threadsafe(self._try_again, item.name)
 
     def _try_again(self, name: str) -> None:
         for workflow_id in self.stuck.pop(name, {}):
