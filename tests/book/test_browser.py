@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -72,9 +73,12 @@ def build_sample(target: Path) -> Path:
         code("play, slider = w.Play(min=0, max=1000, interval=20), w.IntSlider(min=0, max=1000)"),
         code("w.jslink((play, 'value'), (slider, 'value'))\nw.HBox([play, slider, w.HTMLMath('$x^2$')])"),
     )
+    chapter = (book.root / "book/chapters/07-demonstrations.md").read_text("utf8")
+    linked = re.findall(r"^\(demo-[\w-]+\)=$", chapter, re.MULTILINE)  # other chapters lead to these
     book.page(
         "book/chapters/07-demonstrations",
-        '# 7. Demonstrations\n\n<!-- @demo:num="1" -->\n\n:::{warning}\nCareful.\n:::\n\n| a | b |\n|---|---|\n| '
+        "# 7. Demonstrations\n\n" + "".join(f"{target}\n## A section\n\n" for target in linked)
+        + '<!-- @demo:num="1" -->\n\n:::{warning}\nCareful.\n:::\n\n| a | b |\n|---|---|\n| '
         + "`a_long_name` " * 30
         + "| x |\n",
     )
