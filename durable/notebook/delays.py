@@ -124,7 +124,5 @@ def _key(policy: RetryPolicy, seeds: bool, kept: bool) -> str:
         shapes.append(("delays under a seed", tag("circle", cx=13, cy=6, r=2.6, class_="durable-run")))
     if kept:
         shapes.append(("delays in the journal", tag("circle", cx=13, cy=6, r=5, class_="durable-line")))
-    items = (
-        f"<span>{tag('svg', shape, class_='durable-svg', width=26, height=12)}{esc(words)}</span>" for words, shape in shapes
-    )
+    items = (f"<span>{tag('svg', shape, class_='durable-svg', width=26, height=12)}{esc(words)}</span>" for words, shape in shapes)
     return tag("div", "".join(items), class_="durable-legend")
