@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +35,7 @@ from durable.runtime.answer import Answer
 from durable.runtime.batches import Batches, PartitionBatch
 from durable.runtime.calls import Calls
 from durable.runtime.config import NodeConfig
-from durable.runtime.execution import Execution, child_base
+from durable.runtime.execution import PYTHON, Execution, child_base
 from durable.runtime.post import PostOffice
 from durable.runtime.scheduler import Scheduler
 from durable.runtime.transitions import Event
@@ -46,7 +45,6 @@ from durable.workflows.machine import Outcome
 
 log = logging.getLogger("durable")
 CLOCK_ROW_MS = 1_000
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class Engine:
@@ -63,6 +61,7 @@ class Engine:
         self.waiters: dict[str, list[asyncio.Future[StatusRow]]] = {}
         self.failure: BaseException | None = None
         self.closed = False
+        self.pythons_seen: set[str] = set()
         self.log = durable_log
         self.batches = Batches(durable_log, self.fail)
         self.scheduler = Scheduler(config, self.drive, self._flush, self.park)
@@ -216,10 +215,24 @@ class Engine:
         if execution.rows == 1 and execution.start is not None:
             execution.begin(workflow, batch, now_ms, self.config.value_bytes_max)
         else:
-            execution.load(workflow, self.storage, batch, now_ms, self.config.value_bytes_max)
+            try:
+                execution.load(workflow, self.storage, batch, now_ms, self.config.value_bytes_max)
+            finally:
+                self._warn_of_python(execution)
         execution.move(Event.STEP)
         execution.status_write(batch, now_ms)
         return True
+
+    def _warn_of_python(self, execution: Execution) -> None:
+        """Once for each other version of Python: asyncio's own steps differ between them (``wait_for``, 3.11 and 3.12)."""
+        start = execution.start
+        if start is not None and start.python != PYTHON and start.python not in self.pythons_seen:
+            self.pythons_seen.add(start.python)
+            log.warning(
+                "execution %s was begun under Python %s, and this is %s: a workflow that leans on asyncio's inner order may "
+                "diverge. Nothing would be lost: run it under %s again, and it goes on.",
+                execution.workflow_id, start.python, PYTHON, start.python,
+            )
 
     def _next_run(self, execution: Execution, input_json: bytes, batch: PartitionBatch, now_ms: int) -> None:
         self._drop_calls(execution)

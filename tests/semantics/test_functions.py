@@ -382,3 +382,21 @@ async def test_functions_under_way_at_a_close_run_again_after_it() -> None:
     async with await open_node(log.survivors()) as again:
         assert await again.handle("cl1").result() == 2
     assert issubclass(FunctionFailed, Exception)
+
+
+@pytest.mark.parametrize("where", ["loop", "thread"])
+@asynchronous
+async def test_a_body_that_exits_fails_its_call_and_not_the_node(where: str) -> None:
+    if where == "loop":
+
+        @function("fn-exits")
+        async def leaves() -> None:
+            raise SystemExit(3)
+    else:
+
+        @function("fn-exits")
+        def leaves_too() -> None:
+            raise SystemExit(3)
+
+    async with await open_node() as runtime:
+        assert await (await runtime.submit(caught, "fn-exits")).result() == "FunctionFailed"
