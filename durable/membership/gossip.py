@@ -81,7 +81,7 @@ class GossipQueue:
         """Forget all that waits."""
         self._waiting.clear()
 
-    def take(self, room_bytes: int, rides: int) -> tuple[Claim, ...]:
+    def take(self, room_bytes: int, rides: int, without: tuple[Claim, ...] = ()) -> tuple[Claim, ...]:
         """The claims for one packet, least travelled first, within ``room_bytes``. Each counts as one ride of
         at most ``rides``.
         """
@@ -89,7 +89,7 @@ class GossipQueue:
             return ()
         taken: list[Claim] = []
         for key, passenger in sorted(self._waiting.items(), key=_least_travelled):
-            if passenger.size_bytes > room_bytes:
+            if passenger.size_bytes > room_bytes or passenger.claim in without:
                 continue
             room_bytes -= passenger.size_bytes
             taken.append(passenger.claim)

@@ -144,7 +144,7 @@ def decode(data: bytes) -> Packet:
         )
     try:
         return _decoder.decode(memoryview(data)[1:])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolError(f"a packet of {len(data)} bytes was dropped: {error}") from error
 
 

@@ -61,7 +61,7 @@ class Outbox:
         due = reply + self._owed(to_id, boot)
         packet = self._packet(message, due)
         room = room_bytes(packet, self._tuning.packet_bytes_max)
-        news = self._queue.take(room, rides_max(self._view.live))
+        news = self._queue.take(room, rides_max(self._view.live), without=due)
         if message is not None or due or news:
             self._effects.append(Send(to, self._packet(message, due + news)))
 

@@ -275,8 +275,13 @@ class Swim:
         if not self._seeds.answered(ack.sequence):
             self.dropped["unasked answer"] += 1
             return
+        knew_nobody = not self._view.others
         for claim in ack.members:
             self._view.hear(now, claim)
+        if knew_nobody:
+            # They know each other: no news to anybody but us. Had we known others, it would be.
+            self._queue.clear()
+            self._queue.add(self.me)
         self._effects.append(Joined(packet.sender))
 
     def _on_refused(self, now: float, sender: NodeAddress, packet: Packet, no: Refused) -> None:
