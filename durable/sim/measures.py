@@ -130,9 +130,10 @@ def join_s(members: int, seed: int, loss: float = 0.0) -> float:
 
 @dataclass(frozen=True)
 class Pauses:
-    """What came of a run with pauses."""
+    """What came of a run with pauses. ``of_healthy``: false deaths of members that were never paused."""
 
     false_deaths: int
+    of_healthy: int
     suspicions: int
     pauses: int
 
@@ -157,10 +158,12 @@ def pauses(
     swarm.start_converged(members)
     swarm.run(2.0)
     names = sorted(swarm.processes)
+    paused: dict[NodeId, None] = {}
     count, until = 0, swarm.queue.now + run_s
     victim = swarm.random.choice(names)
     while swarm.queue.now < until:
         victim = victim if one else swarm.random.choice(names)
+        paused[NodeId(victim)] = None
         swarm.pause(victim)
         swarm.run(pause_s)
         swarm.resume(victim)
@@ -168,4 +171,5 @@ def pauses(
         low, high = awake_s
         swarm.run(low + (high - low) * swarm.random.random())
     suspected = sum(belief.member.status is MemberStatus.SUSPECT for belief in swarm.beliefs)
-    return Pauses(len(swarm.false_deaths), suspected, count)
+    of_healthy = sum(death.member.node_id not in paused for death in swarm.false_deaths)
+    return Pauses(len(swarm.false_deaths), of_healthy, suspected, count)
