@@ -13,6 +13,10 @@ result.
     timeout, minimum 5 s   15.0 s   10.0 s   7.1 s    5.0 s
     =====================  =======  =======  =======  =======
 
+**The last call** is ours: when the time is up, the suspect is pinged once more, with the accusation, and has
+one gossip tick to refute. Who was only waiting in its own sockets answers within milliseconds; so a pause of
+exactly one period and the timeout costs nobody its life, nor does a refutation that gossip lost.
+
 **Limits.** With fewer than three others who could confirm (n <= 4) nobody waits for them: the timeout is the
 minimum.
 
@@ -55,6 +59,7 @@ class Suspicion:
         self.accusers = [accuser]
         self._started_at = now
         self._not_before = now
+        self._called = False
         self._wanted = wanted
         self._minimum_s = minimum_s
 
@@ -71,6 +76,13 @@ class Suspicion:
         """Take out the time for which this node itself slept, and wait at least until ``not_before``."""
         self._started_at += slept_s
         self._not_before = not_before
+
+    def last_call(self, until: float) -> bool:
+        """Whether the suspect is still to be asked a last time; if so, it has until then to answer."""
+        first, self._called = not self._called, True
+        if first:
+            self._not_before = until
+        return first
 
     @property
     def deadline(self) -> float:

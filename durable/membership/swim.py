@@ -17,7 +17,7 @@ relay        two periods after a PingReq      forgets it
 gossip       gossip_tick_s, with news only    sends news to a few members, the recently dead among them
 exchange     exchange_interval_s              whole lists with one member; calls one believed dead
 join         1, 2, 4, ... interval_s          asks the seeds that have not answered
-suspect      `Suspicion.deadline`             the suspect is dead
+suspect      `Suspicion.deadline`             calls the suspect a last time; a gossip tick later it is dead
 reap         dead_timeout_s after a death     out of the list
 leave        two periods after leave()        stops, told or not
 ===========  ===============================  ================================================================
@@ -208,6 +208,13 @@ class Swim:
             self._when_due[timer[0]](now, timer[1])
             self._after(now)
 
+    def _on_suspect_due(self, now: float, node_id: Any) -> None:
+        if self.tuning.lifeguard and self._view.last_call(now, node_id):
+            suspect = self._view.others[node_id]
+            self._outbox.send(suspect.address, node_id, Ping(self._outbox.next_sequence(), node_id))
+        else:
+            self._view.bury(now, node_id)
+
     # News
 
     def _on_gossip(self, now: float, _: Any) -> None:
@@ -336,7 +343,7 @@ class Swim:
             "exchange": self._on_exchange,
             "join": self._on_join_timer,
             "leave": self._on_leave,
-            SUSPECT: self._view.bury,
+            SUSPECT: self._on_suspect_due,
             REAP: self._view.reap,
         }
 

@@ -149,6 +149,14 @@ class View:
         """
         self.hear(now, self._about(probed, MemberStatus.SUSPECT))
 
+    def last_call(self, now: float, node_id: NodeId) -> bool:
+        """The time is up. True: ask the suspect once more, and wait a gossip tick. False: bury it."""
+        suspicion = self._suspicions[node_id]
+        if not suspicion.last_call(now + self._tuning.gossip_tick_s):
+            return False
+        self._timers.set((SUSPECT, node_id), suspicion.deadline)
+        return True
+
     def bury(self, now: float, node_id: NodeId) -> None:
         """The suspicion's time is up: the one way in which a member becomes DEAD here."""
         self._enter(now, self._about(self.others[node_id], MemberStatus.DEAD))

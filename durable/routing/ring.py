@@ -188,7 +188,7 @@ class HashRing:
         return sorted([hash_of(f"{node}#{i}") for i in range(self.virtual_nodes_per_node)])
 
     def _index(self, point: int, node: NodeId) -> int:
-        """Where (point, node) stands or would stand. A point shared by two nodes is ordered by their names."""
+        """Where (point, node) stands or would stand; one point of two nodes is ordered by their names."""
         index = bisect_left(self._points, point)
         while index < len(self._points) and self._points[index] == point and self._owners[index] < node:
             index += 1

@@ -56,3 +56,13 @@ def test_time_slept_does_not_count_and_there_is_time_to_read_what_waits() -> Non
     assert suspicion.deadline == 9.0
     suspicion.forgive(slept_s=0.0, not_before=20.0)
     assert suspicion.deadline == 20.0
+
+
+def test_the_last_call_comes_once_and_no_confirmation_cuts_it_short() -> None:
+    suspicion = Suspicion(0.0, NodeId("a"), 3, 5.0)
+    assert suspicion.last_call(until=15.2)
+    assert suspicion.deadline == 15.2
+    suspicion.confirm(NodeId("b"))
+    assert suspicion.deadline == 15.2
+    assert not suspicion.last_call(until=99.0)
+    assert suspicion.deadline == 15.2

@@ -142,6 +142,22 @@ def test_who_pings_us_under_suspicion_gets_our_claim_however_often() -> None:
     assert swim.me.incarnation == 1
 
 
+def test_before_it_is_buried_a_suspect_is_called_a_last_time_and_may_answer() -> None:
+    accusation = claim("a", SUSPECT, origin="z")
+    for answers in (True, False):
+        swim = member("a", "b", dead_timeout_s=50.0)
+        say(swim, 0.0, "z", None, accusation)
+        sent = run(swim, 5.0)
+        last = [packet for at, to, packet in sent if at == 5.0 and to == "a"]
+        assert any(isinstance(packet.message, Ping) and accusation in packet.claims for packet in last)
+        if answers:
+            say(swim, 5.1, "a", Ack(1), claim("a", incarnation=1))
+        run(swim, 5.19)
+        assert status(swim, "a") is (ALIVE if answers else SUSPECT)
+        run(swim, 5.21)
+        assert status(swim, "a") is (ALIVE if answers else DEAD)
+
+
 def test_the_dead_hear_that_they_are_dead_while_they_are_in_the_list() -> None:
     swim = member("a", "b", dead_timeout_s=50.0)
     say(swim, 0.0, "b", None, claim("a", SUSPECT, origin="b"))
