@@ -2,8 +2,9 @@
 
 Read in this order: `member` (what is claimed about whom, and which claim wins), `messages` (what travels),
 `gossip` (how news spreads), `suspicion` and `health` (how a slow member is kept from burying a healthy one),
-`probe` (whom to ask next), `view` (what one member believes), `joining` (who gets in), `swim` (all of it
-together: the class that a shell drives).
+`outbox` (what rides on a packet), `probe` (whom to ask next), `view` (what one member believes), `joining`
+(who gets in), `swim` (all of it together: the class that a shell drives). Beside them: `effects` (what a
+shell is asked to do), `timers` (when the core wants to be woken), `tuning` (the numbers).
 """
 
 from durable.membership.effects import (

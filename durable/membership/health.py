@@ -14,7 +14,7 @@ its peers do it instead.
 Source: Lifeguard, "Local Health Aware Probe" (its Local Health Multiplier). Against the paper: a failed probe
 costs nothing when every helper answered with a nack, for then the way to the helpers is well and it is the
 target that is silent (memberlist does the same); and a stall of the event loop, which the paper could not
-see, counts. Read next: `probe`.
+see, counts. Read next: `outbox`.
 """
 
 from __future__ import annotations
