@@ -10,7 +10,6 @@ Whatever is not in memory is durable; so an execution that is not in ``live`` is
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterator
@@ -36,6 +35,7 @@ from durable.runtime.batches import Batches, PartitionBatch
 from durable.runtime.calls import Calls
 from durable.runtime.config import NodeConfig
 from durable.runtime.execution import PYTHON, Execution, child_base
+from durable.runtime.newcomers import Newcomers
 from durable.runtime.post import PostOffice
 from durable.runtime.scheduler import Scheduler
 from durable.runtime.transitions import Event
@@ -57,7 +57,6 @@ class Engine:
         self.entropy = entropy
         self.loop = asyncio.get_running_loop()
         self.live: dict[str, Execution] = {}
-        self.stuck: dict[str, dict[str, None]] = {}
         self.waiters: dict[str, list[asyncio.Future[StatusRow]]] = {}
         self.failure: BaseException | None = None
         self.closed = False
@@ -70,7 +69,7 @@ class Engine:
         self.post = PostOffice(self)
         self.alarm = Alarm(clock.now_ms, self._timers_between, self._fire, self._flush)
         self._clock_row_ms = 0
-        REGISTRY.listen(self)
+        self.newcomers = Newcomers(self)
 
     # --- in and out of memory
 
@@ -366,7 +365,7 @@ class Engine:
         batch = self.put_down(execution)
         row = execution.status_write(batch, self.clock.now_ms())
         execution.set_active(batch, True)
-        self.stuck.setdefault(execution.workflow_name, {})[execution.workflow_id] = None
+        self.newcomers.wait(execution)
         self.scheduler.release(execution)
         batch.effects.append((self._stopped, execution, row))
         if any(answer.sequence_number == CANCEL for answer in execution.inbox):
@@ -386,32 +385,9 @@ class Engine:
             name,
         )
         execution.status = Status.WAITING
-        self.stuck.setdefault(name, {})[execution.workflow_id] = None
+        self.newcomers.wait(execution)
         execution.status_write(self.batch(execution), self.clock.now_ms())
         self.scheduler.release(execution)
-
-    def registered(self, item: Any) -> None:
-        """The registry has a new definition: start what waited for it."""
-        if not isinstance(item, Workflow) or item.name not in self.stuck or self.closed or self.loop.is_closed():
-            return
-        try:
-            here = asyncio.get_running_loop() is self.loop
-        except RuntimeError:
-            here = False
-        if here:
-            self._try_again(item.name)
-        else:
-            with contextlib.suppress(RuntimeError):  # its loop has gone without closing it: nothing can go on there
-                self.loop.call_soon_threadsafe(self._try_again, item.name)
-
-    def _try_again(self, name: str) -> None:
-        for workflow_id in self.stuck.pop(name, {}):
-            execution = self.find(workflow_id)
-            if execution is not None and execution.machine is None and not execution.paused:
-                if execution.status in (Status.WAITING, Status.DIVERGED):
-                    execution.move(Event.NEW_CODE)
-                execution.error = None
-                self.batches.after(execution.partition, self.scheduler.wake, execution)
 
     # --- functions
 
