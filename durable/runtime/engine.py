@@ -177,11 +177,15 @@ class Engine:
                 self._diverge(execution, machine.divergence)
                 return
             if outcome is not None:
+                if outcome.next_input_json is not None and any(answer.sequence_number == CANCEL for answer in inbox):
+                    outcome = Outcome(Status.CANCELLED)  # between two runs there is no code that could clean up
                 if outcome.next_input_json is None:
                     self._finish(execution, outcome, batch, now_ms)
                     return
                 self._next_run(execution, outcome.next_input_json, batch, now_ms)
-            elif inbox:
+                self.scheduler.wake(execution)  # in a turn of its own: a run that waits for nothing must not hold up others
+                return
+            if inbox:
                 execution.step(inbox.popleft(), batch, now_ms)
             elif execution.due:
                 self._timer_due(execution, execution.due.pop(0), batch, now_ms)
@@ -240,14 +244,9 @@ class Engine:
         execution.begin(self._workflow(execution), batch, now_ms, self.config.value_bytes_max)
 
     def _drop_answers(self, execution: Execution, batch: PartitionBatch) -> None:
-        """What was answered to the run that ends is nothing to the next, which counts from 0 again: but a cancel is."""
-        answers = list(execution.inbox)
+        """The run ends: what was answered to it is nothing to the next, which counts from 0 again. Whoever sent it is told."""
+        batch.effects.extend((answer.recorded,) for answer in execution.inbox if answer.recorded is not None)
         execution.inbox.clear()
-        for answer in answers:
-            if answer.sequence_number == CANCEL:
-                execution.inbox.append(answer)
-            elif answer.recorded is not None:
-                batch.effects.append((answer.recorded,))
         execution.due.clear()
 
     def _workflow(self, execution: Execution) -> Workflow[Any, Any]:
@@ -270,10 +269,7 @@ class Engine:
 
     def _finish(self, execution: Execution, outcome: Outcome, batch: PartitionBatch, now_ms: int) -> None:
         self._drop_calls(execution)
-        for answer in execution.inbox:  # nobody is left to be told: whoever sent it may forget it
-            if answer.recorded is not None:
-                batch.effects.append((answer.recorded,))
-        execution.inbox.clear()
+        self._drop_answers(execution, batch)
         execution.finish(outcome, batch, now_ms)
         execution.drop()
         self.scheduler.release(execution)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from nodes import Gate, asynchronous, held, open_node, reached, turns, until
 
+import durable
 from durable import Context, Status, WorkflowCancelled, function, workflow
 
 
@@ -253,3 +254,23 @@ async def test_cancelling_twice_is_one_request_in_the_journal() -> None:
         await handle.send("cleaned")
         with pytest.raises(WorkflowCancelled):
             await handle.result(timeout=5)
+
+
+def test_a_workflow_that_only_continues_as_new_does_not_hold_up_others() -> None:
+    @workflow("runs-spinner")
+    async def spinner(ctx: Context, n: int) -> None:
+        ctx.continue_as_new(n + 1)
+
+    @workflow("runs-bystander")
+    async def bystander(ctx: Context) -> str:
+        await ctx.sleep(0.01)
+        return "seen"
+
+    async def main() -> str:
+        async with durable.open("memory:") as runtime:
+            spinning = await runtime.submit(spinner, 0, workflow_id="spinner")
+            result = await (await runtime.submit(bystander)).result(timeout=10)
+            await spinning.cancel()
+            return result
+
+    assert asyncio.run(main()) == "seen"
