@@ -40,6 +40,11 @@ async def add(a: int, b: int) -> int:
 
 
 @durable.function
+async def count(words: set[str]) -> int:
+    return len(words)
+
+
+@durable.function
 def square(n: int) -> int:
     return n * n
 
@@ -363,6 +368,7 @@ async def fails(ctx: Context, n: int) -> int:
 async def sets(ctx: Context, n: int) -> list[Any]:
     """Sets of strings iterate by hash seed; what is encoded from one must not."""
     words = await ctx.side_effect("words", lambda: {"delta", "alpha", "charlie", "bravo"}, set[str])
+    await ctx.call(count, words)
     tasks = {asyncio.create_task(_pair(ctx, step)) for step in range(3)}
     finished, _ = await asyncio.wait(tasks)
     return [sorted(words), sorted(task.result() for task in finished)]
