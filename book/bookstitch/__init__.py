@@ -16,11 +16,16 @@ output is ever typed by hand, and a demo that no longer works stops the book.
         bookstitch_web: ""                   # folder with a package.json: browser files to host with the book
 
 A notebook speaks for itself in its metadata: `"bookstitch": {"alone": true}` runs it beside no other, `{"unused": true}`
-says that no page needs to show it. The `edition` directive prints the commit, the date and the versions of the build.
+says that no page needs to show it.
+
+Smaller things than a notebook have directives: `terminal` runs a session of commands, kills included, and shows what they
+printed; `drawn` shows a figure that a function returns, `doctable` the table of a module's docstring; `edition` prints the
+commit, the date and the versions of the build. Long lines of quoted source wrap under themselves.
 
 Reading order: `marker` (what counts as a marker), `demos` (which notebooks there are), `digest` (when a result is
 stale), `kernel` and `execute` (running them), `leaks` (what output must not show), `render` (notebook to page),
-`extension` (the build's events, where it all meets). `settings`, `problems`, `edition`, `web`, `check` are small helpers.
+`terminal`, `drawn` and `wrap`, `extension` (the build's events, where it all meets). `settings`, `problems`, `edition`, `web`,
+`check` are small helpers.
 
 Limits: a footnote inside a notebook is not carried over to the page; notebooks run on the Python that builds the book.
 """

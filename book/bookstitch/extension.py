@@ -23,12 +23,15 @@ from sphinx.util import logging
 from sphinx.util.fileutil import copy_asset_file
 
 from bookstitch.demos import Demo, discover
+from bookstitch.drawn import DocTable, Drawn
 from bookstitch.edition import Edition, edition_text
 from bookstitch.execute import execute, prune, results
 from bookstitch.problems import BookError
 from bookstitch.render import Page, StitchDemos
 from bookstitch.settings import DEFAULTS, Settings
+from bookstitch.terminal import Terminal
 from bookstitch.web import fetch
+from bookstitch.wrap import on_page
 
 log = logging.getLogger(__name__)
 STYLE = Path(__file__).parent / "static" / "bookstitch.css"
@@ -42,6 +45,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("myst_nb")
     app.add_transform(StitchDemos)
     app.add_directive("edition", Edition)
+    app.add_directive("terminal", Terminal)
+    app.add_directive("drawn", Drawn)
+    app.add_directive("doctable", DocTable)
     app.add_css_file(STYLE.name)
     app.connect("config-inited", on_config)
     app.connect("builder-inited", on_builder)
@@ -49,6 +55,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-purge-doc", on_purge)
     app.connect("env-merge-info", on_merge)
     app.connect("env-updated", on_updated)
+    app.connect("html-page-context", on_page)
     app.connect("build-finished", on_finished)
     return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
 

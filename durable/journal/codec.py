@@ -16,8 +16,13 @@ Read next: `durable.journal.failures`, how an exception is recorded.
 from __future__ import annotations
 
 import dataclasses
-import inspect
+import datetime
+import decimal
+import enum
 import math
+import types
+import typing
+import uuid
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -40,8 +45,19 @@ MISSING: Any = object()
 def _enc_hook(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     if callable(dump):
-        return dump(mode="json")
+        return _sort_like(dump(mode="json"), dump(mode="python"))
     raise TypeError(f"{type(value).__qualname__} has no JSON form")
+
+
+def _sort_like(json_value: Any, value: Any) -> Any:
+    """What pydantic made a list of, and was a set, in an order of its own."""
+    if isinstance(value, set | frozenset) and isinstance(json_value, list):
+        return sorted(json_value, key=_encode)
+    if isinstance(value, dict) and isinstance(json_value, dict) and len(value) == len(json_value):
+        return {key: _sort_like(item, value[of]) for (key, item), of in zip(json_value.items(), value, strict=True)}
+    if isinstance(value, list | tuple) and isinstance(json_value, list) and len(value) == len(json_value):
+        return [_sort_like(item, of) for item, of in zip(json_value, value, strict=True)]
+    return json_value
 
 
 def _dec_hook(wanted: Any, value: Any) -> Any:
@@ -56,6 +72,7 @@ def _dec_hook(wanted: Any, value: Any) -> Any:
 _encode = msgspec.json.Encoder(enc_hook=_enc_hook).encode
 _encode_sorted = msgspec.json.Encoder(enc_hook=_enc_hook, order="deterministic").encode
 _SCALARS = frozenset({int, str, float, bool, type(None), bytes})
+_NO_SETS = frozenset({datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID, ...})
 
 
 def encode_value(value: Any, what: str = "value", bytes_max: int = VALUE_BYTES_MAX) -> bytes:
@@ -67,7 +84,7 @@ def encode_value(value: Any, what: str = "value", bytes_max: int = VALUE_BYTES_M
     b'{"tags":["a","b"],"total":12}'
     """
     try:
-        data = (_encode_sorted if _holds_set(value) else _encode)(value)
+        data = _encode_sorted(_sort_sets(value)) if _holds_set(value) else _encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError, AttributeError) as error:
         raise EncodingError(
             f"{_find(value, what)} cannot be recorded: {error}. Nothing was recorded; give it a type that has a JSON form "
@@ -105,8 +122,43 @@ def _holds_set(value: Any) -> bool:
 
 @lru_cache(maxsize=4096)
 def _type_may_hold_set(kind: type) -> bool:
-    hints = " ".join(str(hint) for base in kind.__mro__ for hint in inspect.get_annotations(base).values())
-    return any(word in hints.lower() for word in ("set", "any", "object", "collection", "iterable"))
+    return _hint_may_hold_set(kind, ())
+
+
+def _hint_may_hold_set(hint: Any, above: tuple[Any, ...]) -> bool:
+    """Whether values of this declared type may have a set in them; when it cannot be told, they may."""
+    if hint in _SCALARS or hint in _NO_SETS or hint in above:
+        return False
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return False
+    if origin in (list, dict, tuple, typing.Union, types.UnionType, typing.Annotated):
+        return any(_hint_may_hold_set(part, above) for part in inner[: 1 if origin is typing.Annotated else None])
+    if not isinstance(hint, type) or issubclass(hint, enum.Enum):
+        return not (isinstance(hint, type) or hint is ...)
+    if not (dataclasses.is_dataclass(hint) or hasattr(hint, "__struct_fields__") or hasattr(hint, "__attrs_attrs__")):
+        return True  # a NamedTuple, a subclass of dict, a pydantic model: too many kinds to know
+    try:
+        return any(_hint_may_hold_set(part, (*above, hint)) for part in typing.get_type_hints(hint).values())
+    except Exception:  # a name that cannot be found now
+        return True
+
+
+def _sort_sets(value: Any) -> Any:
+    """Sets whose members Python cannot put in order (enums, dataclasses, sets) as lists in the order of their JSON."""
+    kind = type(value)
+    if kind is set or kind is frozenset:
+        kinds = {type(item) for item in value}
+        if len(kinds) <= 1 and kinds <= _SCALARS:
+            return value
+        return [msgspec.Raw(data) for data in sorted(_encode_sorted(_sort_sets(item)) for item in value)]
+    if isinstance(value, dict):
+        return {key: _sort_sets(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sort_sets(item) for item in value]
+    if dataclasses.is_dataclass(value) and kind.__dataclass_fields__.keys() == getattr(value, "__dict__", {}).keys():
+        return {key: _sort_sets(item) for key, item in value.__dict__.items()}
+    return value
 
 
 def _children(value: Any) -> list[tuple[str, Any]]:

@@ -47,7 +47,7 @@ INSTANT = frozenset({EntryType.STATE, EntryType.FIRST, EntryType.PATCH, EntryTyp
 
 
 class Status(enum.Enum):
-    """Where an execution stands. `durable.runtime.execution.TRANSITIONS` says how it gets from one to another."""
+    """Where an execution stands. `durable.runtime.transitions.TRANSITIONS` says how it gets from one to another."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -174,6 +174,11 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
     completion_order: int | None = None
     completed_at: int | None = None
     where: str = ""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from durable.notebook.tables import bundle
+
+        return bundle(self)
 
 
 class WorkflowMetadata(msgspec.Struct, frozen=True, kw_only=True):

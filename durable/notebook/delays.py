@@ -12,8 +12,8 @@ from durable.journal.retry import RetryPolicy
 from durable.notebook.figure import Figure, esc, html_table, svg, tag, text, text_table
 
 SHOWN_MAX = 12
-WIDTH, HEIGHT = 460, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 8, 16, 40
+WIDTH, HEIGHT = 370, 230
+LEFT, RIGHT, TOP, BOTTOM = 46, 6, 16, 40
 
 
 def retry_delays(
@@ -99,7 +99,7 @@ def _plot(policy: RetryPolicy, shown: int, drawn: Sequence[Sequence[float]], kep
         "delays between attempts",
         HEIGHT,
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
-        style="height:auto;max-width:34em",
+        style="height:auto;max-width:100%",
     )
     return picture + _key(policy, bool(drawn), bool(kept))
 
@@ -124,7 +124,5 @@ def _key(policy: RetryPolicy, seeds: bool, kept: bool) -> str:
         shapes.append(("delays under a seed", tag("circle", cx=13, cy=6, r=2.6, class_="durable-run")))
     if kept:
         shapes.append(("delays in the journal", tag("circle", cx=13, cy=6, r=5, class_="durable-line")))
-    items = (
-        f"<span>{tag('svg', shape, class_='durable-svg', width=26, height=12)}{esc(words)}</span>" for words, shape in shapes
-    )
+    items = (f"<span>{tag('svg', shape, class_='durable-svg', width=26, height=12)}{esc(words)}</span>" for words, shape in shapes)
     return tag("div", "".join(items), class_="durable-legend")

@@ -16,19 +16,21 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 STYLE = """
-.durable-fig{margin:.4em 0 1em;font-size:.9rem;line-height:1.4;color:inherit;overflow-x:auto;text-align:left}
+.durable-fig{margin:.4em 0 1em;font-size:.9rem;line-height:1.4;color:inherit;overflow-x:auto;text-align:left;
+ font-family:var(--book-sans,var(--jp-ui-font-family,system-ui,sans-serif))}
 .durable-fig .durable-head{display:flex;flex-wrap:wrap;gap:.2em .8em;align-items:baseline;margin-bottom:.35em}
 .durable-fig .durable-title{font-weight:650}
 .durable-fig .durable-muted{opacity:.68}
-.durable-fig code.durable-code{font-size:.88em;background:none;color:inherit;border:0;padding:0;overflow-wrap:break-word}
-.durable-fig.durable-fig table.durable-table{border-collapse:collapse;border:0;margin:0;width:auto;max-width:100%;
+@@ code.durable-code{white-space:normal;
+ font-size:.88em;background:none;color:inherit;border:0;padding:0;overflow-wrap:break-word}
+@@ table.durable-table{border-collapse:collapse;border:0;margin:0;width:auto;max-width:100%;
  font-size:inherit;table-layout:auto;color:inherit;background:none;box-shadow:none;display:table}
-.durable-fig.durable-fig .durable-table tr{background:none;border:0}
-.durable-fig.durable-fig .durable-table th,.durable-fig.durable-fig .durable-table td{padding:.28em .9em .28em 0;border:0;
+@@ .durable-table tr{background:none;border:0}
+@@ .durable-table th,@@ .durable-table td{padding:.28em .9em .28em 0;border:0;
  border-bottom:1px solid #8885;text-align:left;vertical-align:baseline;background:none;color:inherit;max-width:26em;
- white-space:normal;font-weight:inherit}
-.durable-fig.durable-fig .durable-table th{font-weight:600;font-size:.85em;opacity:.68;border-bottom:1.5px solid #888a}
-.durable-fig.durable-fig .durable-table .durable-num{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+ min-width:0;white-space:normal;font-weight:inherit}
+@@ .durable-table th{font-weight:600;font-size:.85em;opacity:.68;border-bottom:1.5px solid #888a}
+@@ .durable-table .durable-num{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 .durable-fig .durable-chip{display:inline-block;padding:0 .5em;border-radius:.35em;font-size:.8em;font-weight:600;
  letter-spacing:.02em;white-space:nowrap;border-left:.3em solid #888;background:#8882}
 .durable-fig .durable-chip.durable-run{border-color:#0072b2;background:#0072b22b}
@@ -60,13 +62,15 @@ STYLE = """
 .durable-svg .durable-dim{opacity:.4}
 .durable-legend{display:flex;flex-wrap:wrap;gap:.1em 1.1em;font-size:.8em;opacity:.85;margin-top:.2em}
 .durable-fig .durable-legend svg.durable-svg{vertical-align:-1px;margin-right:.4em;display:inline-block}
-.durable-fig .durable-what{white-space:nowrap}
+@@ .durable-what,@@ .durable-what code.durable-code{white-space:nowrap}
 .durable-side{display:flex;flex-wrap:wrap;gap:1em 2em;align-items:flex-start}
-.durable-side .durable-grow{flex:1 1 20em;min-width:17em}
+.durable-side .durable-grow{flex:1 1 17em;min-width:15em;max-width:27em}
 .durable-bar{display:inline-block;width:12em;max-width:40%;height:.7em;border-radius:.35em;background:#8884;overflow:hidden}
 .durable-bar i{display:block;height:100%;background:#0072b2}
-""".replace("\n", "")
-"""Okabe and Ito's palette: blue 0072b2, orange e69f00, green 009e73, vermilion d55e00, purple cc79a7."""
+""".replace("\n", "").replace("@@", ".durable-fig" * 3)
+"""Colours are Okabe and Ito's: blue 0072b2, orange e69f00, green 009e73, vermilion d55e00, purple cc79a7.
+
+``@@`` is a class named three times: the pages that show a figure style every table, and must not win."""
 
 
 _NOT_XML = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

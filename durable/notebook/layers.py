@@ -16,7 +16,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 SWEEPS = 12
-GAP_PX = 12.0
+GAP_PX, BETWEEN_PX = 11.0, 18.0
 
 
 @dataclass(eq=False)
@@ -182,5 +182,5 @@ def _across(ranks: Sequence[Sequence[Place]]) -> float:
             place.x = x + (width - place.width) / 2
             if not place.width:  # a bend passes the whole column
                 place.x, place.width = x, width
-        x += width + 26
-    return x - 22
+        x += width + BETWEEN_PX
+    return x - BETWEEN_PX + 4

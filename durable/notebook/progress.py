@@ -21,9 +21,7 @@ REDRAWS_MAX = 100
 """More would make the notebook slower, and nobody sees them."""
 
 
-async def progress(
-    handles: Sequence[WorkflowHandle[Any]], label: str = "workflows", return_exceptions: bool = False
-) -> list[Any]:
+async def progress(handles: Sequence[WorkflowHandle[Any]], label: str = "workflows", return_exceptions: bool = False) -> list[Any]:
     """The results, in the order of the handles. Raises the first failure in that order, when all have ended.
 
     With ``return_exceptions``, a failure stands in the place of the result.

@@ -64,10 +64,13 @@ def state_diagram(
 
 
 def status_diagram(current: Any = None) -> Figure:
-    """The statuses of an execution: `durable.runtime.execution.TRANSITIONS`, as it stands in the code."""
-    from durable.runtime.execution import TRANSITIONS
+    """The statuses of an execution: `durable.runtime.transitions.TRANSITIONS`, as it stands in the code."""
+    from durable.journal.entries import Status
+    from durable.runtime.transitions import TRANSITIONS
 
-    return state_diagram(TRANSITIONS, current)
+    columns = dict.fromkeys(Status, 2)  # the ends stand together, and the whole is narrower
+    columns |= {Status.PENDING: 0, Status.RUNNING: 1, Status.PAUSED: 3, Status.DIVERGED: 3}
+    return state_diagram(TRANSITIONS, current, columns=columns)
 
 
 def words(item: Any) -> str:

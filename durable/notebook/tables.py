@@ -25,6 +25,7 @@ from durable.notebook.words import (
     outcome,
     shorten,
     took_ms,
+    value,
 )
 
 STATUS_KIND = {
@@ -66,8 +67,8 @@ def table(rows: Iterable[Any], *columns: str) -> Figure:
         for index in range(len(head))
         if values and all(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in values)
     )
-    words = [[str(value) for value in row] for row in values]
-    cells = [[esc(value) for value in row] for row in words]
+    words = [[str(item) for item in row] for row in values]
+    cells = [[esc(item) for item in row] for row in words]
     return Figure(html_table([esc(column) for column in head], cells, numbers), text_table(head, words, numbers))
 
 
@@ -153,14 +154,13 @@ def executions_table(listed: Sequence[WorkflowMetadata]) -> Figure:
 
 
 def _execution_words(item: WorkflowMetadata) -> list[str]:
-    given = failure(item.error) if item.error else "" if item.output_json in (None, "null") else str(item.output_json)
-    input_json = "" if item.input_json == "null" else item.input_json
+    given = failure(item.error) if item.error else value(item.output_json)
     took = duration(item.updated_at - item.created_at) if item.status.finished else ""
     return [
         item.workflow_id,
         item.workflow,
         item.status.value,
-        shorten(input_json, 40),
+        shorten(value(item.input_json), 40),
         shorten(given, 60),
         took,
     ]
@@ -177,9 +177,9 @@ def metadata_card(item: WorkflowMetadata) -> Figure:
     facts = [("input", words[3], item.input_json), ("result", words[4], item.output_json)]
     facts += [("run", f"{item.run + 1}, by continue_as_new", None)] if item.run else []
     facts += [("took", words[5], None)] if words[5] else []
-    rows = [[esc(key), code(value, full) if full else esc(value)] for key, value, full in facts if value]
+    rows = [[esc(key), code(given, full) if full else esc(given)] for key, given, full in facts if given]
     text = f"{words[0]}  {item.workflow} v{item.version}  {words[2]}"
-    text += "".join(f"\n  {key:<7} {value}" for key, value, _ in facts if value)
+    text += "".join(f"\n  {key:<7} {given}" for key, given, _ in facts if given)
     return Figure(tag("div", head, class_="durable-head") + html_table([], rows), text)
 
 
@@ -250,6 +250,7 @@ def _policy(policy: Any) -> Figure:
 
 _SHOWN: dict[str, Callable[[Any], Figure]] = {
     "Journal": journal_table,
+    "JournalEntry": lambda entry: journal_table([entry]),
     "Executions": executions_table,
     "WorkflowMetadata": metadata_card,
     "WorkflowHandle": handle_card,

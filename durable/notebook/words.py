@@ -137,8 +137,12 @@ def outcome(entry: JournalEntry) -> tuple[str, str]:
         return "✗", failure(entry.error)
     if not entry.completed:
         return "…", "under way"
-    given = entry.output_json or "null"
-    return "✓", "" if given == "null" else given
+    return "✓", value(entry.output_json)
+
+
+def value(recorded: str | None) -> str:
+    """A recorded value with spaces behind its commas, so that a narrow column can break it; nothing for null."""
+    return "" if recorded in (None, "null") else _json(json.loads(str(recorded)))
 
 
 def took_ms(entry: JournalEntry) -> int | None:

@@ -1,7 +1,8 @@
 """Chapter 3: one node, which runs workflows in this process.
 
 In reading order: `runtime` (submit, and what opening a store does), `handle`, `engine` (what happened goes in, batches and
-effects come out), `execution` (one execution and its TRANSITIONS), `scheduler` (which runs next, which leaves memory),
-`batches` (append, durable, then act), `functions` with `threads` and `processes` (running bodies), `post` and `mailbox`
-(messages between executions), `admin` (recover, list, purge, export, fork), `opening` (``durable.open``), `config`.
+effects come out), `transitions` (where an execution stands), `execution`, `operations` (what each kind of operation writes
+and asks for), `scheduler` (which runs next, which leaves memory), `batches` (append, durable, then act), `calls` and
+`functions` with `threads` and `processes` (running bodies), `alarm` (timers), `post`, `sent` and `mailbox` (messages between
+executions), `admin` (recover, list, purge, export, fork), `opening` (``durable.open``), `config`.
 """

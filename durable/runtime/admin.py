@@ -12,7 +12,8 @@ from durable.journal import keys
 from durable.journal.codec import pack
 from durable.journal.entries import Command, Row, Start, Status, StatusRow, WorkflowMetadata
 from durable.runtime.engine import Engine
-from durable.runtime.execution import Event, child_base
+from durable.runtime.execution import child_base
+from durable.runtime.transitions import Event
 from durable.storage.node import NodeStorage, journal_prefix
 
 log = logging.getLogger("durable")
@@ -38,8 +39,7 @@ def recover(engine: Engine) -> None:
     for partition in range(keys.PARTITIONS):
         for key, envelope in list(storage.outbox(partition)):
             engine.loop.call_soon(engine.deliver, key, envelope)
-    engine.extend_timers(engine.clock.now_ms())
-    engine.set_alarm()
+    engine.alarm.start()
 
 
 def metadata(engine: Engine, workflow_id: str, row: StatusRow) -> WorkflowMetadata:

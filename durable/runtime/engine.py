@@ -2,7 +2,7 @@
 
 `Engine` owns the executions that are in memory and implements `Node`, what an execution asks for. Its parts decide nothing
 twice: `Scheduler` says which execution runs, `Batches` keeps the order of writing and acting, `FunctionRunner` runs bodies,
-`PostOffice` carries envelopes, `TimerQueue` knows what is due. `NodeRuntime` is the same with a public face.
+`PostOffice` carries envelopes, `Alarm` rings when a timer is due. `NodeRuntime` is the same with a public face.
 
 Whatever is not in memory is durable; so an execution that is not in ``live`` is read from the store, and one that is, never.
 """
@@ -10,9 +10,10 @@ Whatever is not in memory is durable; so an execution that is not in ``live`` is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import sys
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from durable.errors import DurableError, JournalCorrupted, NotRegistered, ReplayError, StoreClosed, StoreError
@@ -20,29 +21,30 @@ from durable.journal import failures, keys
 from durable.journal.entries import (
     CANCEL,
     Address,
-    Attempt,
     EntryType,
     Envelope,
-    Failure,
     Start,
     Status,
     StatusRow,
 )
-from durable.journal.timers import Timer, TimerQueue
+from durable.journal.timers import Timer
 from durable.ports import Clock, Entropy, Log
+from durable.runtime import operations
+from durable.runtime.alarm import Alarm
+from durable.runtime.answer import Answer
 from durable.runtime.batches import Batches, PartitionBatch
+from durable.runtime.calls import Calls
 from durable.runtime.config import NodeConfig
-from durable.runtime.execution import Answer, Event, Execution, child_base
-from durable.runtime.functions import DURABLE_BACKOFF_MS, FunctionRunner, RunningCall
+from durable.runtime.execution import PYTHON, Execution, child_base
 from durable.runtime.post import PostOffice
 from durable.runtime.scheduler import Scheduler
+from durable.runtime.transitions import Event
 from durable.storage.node import NodeStorage, clock_write
-from durable.workflows.definition import REGISTRY, Call, Workflow
+from durable.workflows.definition import REGISTRY, Workflow
 from durable.workflows.machine import Outcome
 
 log = logging.getLogger("durable")
 CLOCK_ROW_MS = 1_000
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class Engine:
@@ -59,15 +61,14 @@ class Engine:
         self.waiters: dict[str, list[asyncio.Future[StatusRow]]] = {}
         self.failure: BaseException | None = None
         self.closed = False
+        self.pythons_seen: set[str] = set()
         self.log = durable_log
         self.batches = Batches(durable_log, self.fail)
         self.scheduler = Scheduler(config, self.drive, self._flush, self.park)
-        self.runner = FunctionRunner(
-            clock.now_ms, config.max_threads, config.value_bytes_max, self._call_answered, self._call_failed, self._beat
-        )
+        self.calls = Calls(self)
+        self.runner = self.calls.runner
         self.post = PostOffice(self)
-        self.timers = TimerQueue()
-        self._alarm: asyncio.TimerHandle | None = None
+        self.alarm = Alarm(clock.now_ms, self._timers_between, self._fire, self._flush)
         self._clock_row_ms = 0
         REGISTRY.listen(self)
 
@@ -214,10 +215,24 @@ class Engine:
         if execution.rows == 1 and execution.start is not None:
             execution.begin(workflow, batch, now_ms, self.config.value_bytes_max)
         else:
-            execution.load(workflow, self.storage, batch, now_ms, self.config.value_bytes_max)
+            try:
+                execution.load(workflow, self.storage, batch, now_ms, self.config.value_bytes_max)
+            finally:
+                self._warn_of_python(execution)
         execution.move(Event.STEP)
         execution.status_write(batch, now_ms)
         return True
+
+    def _warn_of_python(self, execution: Execution) -> None:
+        """Once for each other version of Python: asyncio's own steps differ between them (``wait_for``, 3.11 and 3.12)."""
+        start = execution.start
+        if start is not None and start.python != PYTHON and start.python not in self.pythons_seen:
+            self.pythons_seen.add(start.python)
+            log.warning(
+                "execution %s was begun under Python %s, and this is %s: a workflow that leans on asyncio's inner order may "
+                "diverge. Nothing would be lost: run it under %s again, and it goes on.",
+                execution.workflow_id, start.python, PYTHON, start.python,
+            )
 
     def _next_run(self, execution: Execution, input_json: bytes, batch: PartitionBatch, now_ms: int) -> None:
         self._drop_calls(execution)
@@ -336,7 +351,7 @@ class Engine:
             row = self.storage.status(execution.workflow_id)
             if execution.start is None and row is not None:
                 execution.start = self.storage.start(execution.workflow_id, row)
-            execution.abandon_recorded(self.storage, batch)
+            operations.abandon_recorded(execution, self.storage, batch)
         except JournalCorrupted as error:
             log.error("execution %s is cancelled, and what it has under way is not known: %s", execution.workflow_id, error)
         execution.status = Status.DIVERGED
@@ -386,7 +401,8 @@ class Engine:
         if here:
             self._try_again(item.name)
         else:
-            self.loop.call_soon_threadsafe(self._try_again, item.name)
+            with contextlib.suppress(RuntimeError):  # its loop has gone without closing it: nothing can go on there
+                self.loop.call_soon_threadsafe(self._try_again, item.name)
 
     def _try_again(self, name: str) -> None:
         for workflow_id in self.stuck.pop(name, {}):
@@ -400,62 +416,10 @@ class Engine:
     # --- functions
 
     def run_call(self, execution: Execution, operation: Any) -> None:
-        """The command of a call is durable: run it, unless nobody waits any more."""
-        machine = execution.machine
-        if operation.machine.start.run != execution.run:
-            return  # its run has ended, and with it the count of what is busy
-        number: int = operation.sequence_number
-        wanted: Any = None if machine is None else machine.pending.get(number)
-        if number in execution.calls:
-            return  # an attempt from before a pause still runs, and answers for this one
-        if wanted is not operation:
-            if execution.working.get(number) is operation:
-                del execution.working[number]
-                self.settle(execution)
-            return
-        beat = None
-        before = machine is not None and number < len(machine.cursor.recorded)  # it may have run before a crash
-        if before or execution.beats or number in execution.attempts:
-            beat = self.storage.heartbeat(execution.workflow_id, execution.incarnation, execution.run, number)
-        self.runner.start(execution, operation, beat)
+        self.calls.run(execution, operation)
 
     def drop_call(self, execution: Execution, sequence_number: int) -> None:
-        running = execution.calls.get(sequence_number)
-        if running is not None:
-            self.runner.drop(running)
-            execution.working.pop(sequence_number, None)
-            self.settle(execution)
-
-    def _call_answered(self, running: RunningCall, output_json: bytes | None, error: Failure | None) -> None:
-        execution = running.execution
-        execution.working.pop(running.operation.sequence_number, None)
-        execution.inbox.append(Answer(running.operation.sequence_number, output_json, error))
-        self.scheduler.wake(execution)
-
-    def _call_failed(self, running: RunningCall, attempt: Attempt) -> None:
-        """An attempt failed and there will be another: recorded, and then waited for."""
-        if self.closed or self.failure is not None:
-            return
-        execution, operation = running.execution, running.operation
-        batch = self.batch(execution)
-        execution.record_attempt(attempt, batch)
-        wait_ms = attempt.next_at_ms - self.clock.now_ms()
-        if wait_ms >= DURABLE_BACKOFF_MS and execution.machine is not None:
-            execution.working.pop(attempt.sequence_number, None)
-            execution.back_off(attempt.sequence_number, attempt.next_at_ms, batch)
-            batch.effects.append((self.settle, execution))
-        else:
-            batch.effects.append((self._retry_later, execution, operation, max(0, wait_ms) / 1000))
-
-    def _retry_later(self, execution: Execution, operation: Any, delay_s: float) -> None:
-        self.loop.call_later(delay_s, self.run_call, execution, operation)
-
-    def _beat(self, call: Call, details_json: bytes) -> None:
-        execution = self.live.get(call.workflow_id)
-        running = execution.calls.get(call.sequence_number) if execution else None
-        if execution is not None and running is not None and running.call is call and not self.closed:
-            execution.beats = True
-            execution.record_heartbeat(call.sequence_number, details_json, self.batch(execution))
+        self.calls.drop(execution, sequence_number)
 
     # --- envelopes
 
@@ -469,31 +433,8 @@ class Engine:
 
     def arm_timer(self, execution: Execution, timer: Timer) -> None:
         _, _, run, sequence_number = timer
-        if run == execution.run and sequence_number in execution.timers and self.timers.add(timer):
-            self.set_alarm()
-
-    def set_alarm(self) -> None:
-        """One timer of the event loop for all of the node's."""
-        if self.closed:
-            return
-        deadline_ms = self.timers.next_deadline_ms()
-        when = self.loop.time() + max(0, deadline_ms - self.clock.now_ms()) / 1000
-        if self._alarm is None or self._alarm.cancelled() or self._alarm.when() > when + 0.0005:
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._alarm = self.loop.call_at(when, self._ring)
-
-    def _ring(self) -> None:
-        self._alarm = None
-        if self.closed or self.failure is not None:
-            return
-        now_ms = self.clock.now_ms()
-        if self.timers.needs_extension(now_ms):
-            self.extend_timers(now_ms)
-        for timer in self.timers.due(now_ms):
-            self._fire(*timer)
-        self._flush()
-        self.set_alarm()
+        if run == execution.run and sequence_number in execution.timers:
+            self.alarm.add(timer)
 
     def _fire(self, fire_at_ms: int, workflow_id: str, run: int, number: int) -> None:
         try:
@@ -510,12 +451,9 @@ class Engine:
             key = keys.timer(partition, fire_at_ms, workflow_id, run, number)
             self.batches.of(partition).writes.append((key, None))
 
-    def extend_timers(self, now_ms: int) -> None:
-        begin, end = self.timers.window_end_ms, now_ms + self.timers.window_ms
-        rows = (
-            timer for partition in range(keys.PARTITIONS) for timer in self.storage.timers(partition, begin, end)
-        )
-        self.timers.extend(now_ms, rows)
+    def _timers_between(self, from_ms: int, until_ms: int) -> Iterator[Timer]:
+        for partition in range(keys.PARTITIONS):
+            yield from self.storage.timers(partition, from_ms, until_ms)
 
     def _timer_due(self, execution: Execution, number: int, batch: PartitionBatch, now_ms: int) -> None:
         machine = execution.machine
@@ -541,8 +479,7 @@ class Engine:
 
     def _let_go(self, error: BaseException) -> None:
         self.scheduler.close()
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self.alarm.close()
         for execution in list(self.live.values()):
             self._drop_calls(execution)
             execution.drop()

@@ -12,97 +12,39 @@ replay the commands, apply the recorded completions, then take up what was under
 
 from __future__ import annotations
 
-import enum
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from durable.errors import OutcomeUnknown
-from durable.journal import failures, keys
+from durable.journal import keys
 from durable.journal.codec import ANY, pack
 from durable.journal.entries import (
     CANCEL,
     Address,
     Attempt,
-    Command,
     Completion,
     EntryType,
     Envelope,
     EnvelopeKind,
-    Failure,
     Row,
     Start,
-    Status,
     StatusRow,
 )
 from durable.journal.timers import Timer
+from durable.runtime import operations
+from durable.runtime.answer import Answer
 from durable.runtime.batches import PartitionBatch
 from durable.runtime.mailbox import Mailbox
 from durable.runtime.sent import Sent
+from durable.runtime.transitions import ENDINGS, TRANSITIONS, Event
 from durable.storage.node import NodeStorage, attempt_write, heartbeat_key, journal_prefix
-from durable.workflows.context import SleepUntil
 from durable.workflows.definition import Workflow
-from durable.workflows.machine import Outcome, Pending, WorkflowMachine, is_attached_child
+from durable.workflows.machine import Outcome, WorkflowMachine
 from durable.workflows.replaying import replay
 
-
-class Event(enum.Enum):
-    """What can happen to an execution as a whole."""
-
-    STEP = "its code runs"
-    WAIT = "everything in it waits for a timer, a message or another workflow"
-    PAUSE = "an operator pauses it"
-    RESUME = "an operator resumes it"
-    RETURN = "its code returned"
-    RAISE = "its code raised"
-    CANCELLED = "its code ended by a cancel"
-    DIVERGE = "its code does not match its journal"
-    NEW_CODE = "its workflow was registered again"
-
-
-TRANSITIONS: dict[tuple[Status, Event], Status] = {
-    (Status.PENDING, Event.STEP): Status.RUNNING,
-    (Status.PENDING, Event.WAIT): Status.WAITING,
-    (Status.PENDING, Event.PAUSE): Status.PAUSED,
-    (Status.PENDING, Event.DIVERGE): Status.DIVERGED,
-    (Status.RUNNING, Event.STEP): Status.RUNNING,
-    (Status.RUNNING, Event.WAIT): Status.WAITING,
-    (Status.RUNNING, Event.PAUSE): Status.PAUSED,
-    (Status.RUNNING, Event.RETURN): Status.COMPLETED,
-    (Status.RUNNING, Event.RAISE): Status.FAILED,
-    (Status.RUNNING, Event.CANCELLED): Status.CANCELLED,
-    (Status.RUNNING, Event.DIVERGE): Status.DIVERGED,
-    (Status.WAITING, Event.STEP): Status.RUNNING,
-    (Status.WAITING, Event.WAIT): Status.WAITING,
-    (Status.WAITING, Event.PAUSE): Status.PAUSED,
-    (Status.WAITING, Event.DIVERGE): Status.DIVERGED,
-    (Status.WAITING, Event.NEW_CODE): Status.PENDING,
-    (Status.PAUSED, Event.PAUSE): Status.PAUSED,
-    (Status.PAUSED, Event.RESUME): Status.PENDING,
-    (Status.DIVERGED, Event.NEW_CODE): Status.PENDING,
-    (Status.DIVERGED, Event.DIVERGE): Status.DIVERGED,
-    (Status.DIVERGED, Event.CANCELLED): Status.CANCELLED,
-}
-
-_ENDINGS = {Status.COMPLETED: Event.RETURN, Status.FAILED: Event.RAISE, Status.CANCELLED: Event.CANCELLED}
-
-
-class Answer:
-    """An answer on its way to an execution. ``recorded`` is called when its completion is durable, or was not wanted."""
-
-    __slots__ = ("error", "output_json", "recorded", "sequence_number")
-
-    def __init__(
-        self,
-        sequence_number: int,
-        output_json: bytes | None = None,
-        error: Failure | None = None,
-        recorded: Callable[[], None] | None = None,
-    ) -> None:
-        self.sequence_number = sequence_number
-        self.output_json = output_json
-        self.error = error
-        self.recorded = recorded
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""Each run notes the version that wrote it."""
 
 
 class Node(Protocol):
@@ -138,7 +80,7 @@ class Execution:
     """
 
     __slots__ = (
-        "_node",
+        "node",
         "_prefix",
         "active_row",
         "beats",
@@ -200,7 +142,7 @@ class Execution:
         self.woken = False
         self.beats = False
         self.idle_since_s = 0.0
-        self._node = node
+        self.node = node
         self._prefix = keys.number(self.partition, 2) + keys.JOURNAL + keys.id_bytes(workflow_id) + self.incarnation
         self._prefix += keys.number(self.run)
 
@@ -261,8 +203,9 @@ class Execution:
         rows = storage.rows(self.workflow_id, self.incarnation, self.run)
         start = rows[0]
         assert isinstance(start, Start)
+        self.start = start
         machine = replay(workflow, start, rows, self.workflow_id, now_ms, value_bytes_max)
-        self.start, self.machine, self.rows = start, machine, len(rows)
+        self.machine, self.rows = machine, len(rows)
         self.open_mailbox(storage)
         self.timers.clear()
         self.receivers.clear()
@@ -281,7 +224,7 @@ class Execution:
         self.set_active(batch, True)
         for number in sorted(machine.pending):
             if number < len(recorded):
-                self._take_up(recorded[number], machine.pending[number], storage, batch, now_ms)
+                operations.take_up(self, recorded[number], machine.pending[number], storage, batch, now_ms)
         self._collect(batch)
 
     def open_mailbox(self, storage: NodeStorage) -> Mailbox:
@@ -337,13 +280,13 @@ class Execution:
 
     def finish(self, outcome: Outcome, batch: PartitionBatch, now_ms: int) -> None:
         """Write the result; tell the parent, and then whoever waits, when it is durable."""
-        self.move(_ENDINGS[outcome.status])
+        self.move(ENDINGS[outcome.status])
         self.error = outcome.error
         row = self.status_write(batch, now_ms, outcome.output_json)
         self.set_active(batch, False)
         parent = self.start.parent if self.start else None
         if parent is not None:
-            self._post(
+            operations.post(self,
                 Envelope(
                     kind=EnvelopeKind.RESULT,
                     sender=self.address(0),
@@ -356,7 +299,7 @@ class Execution:
                 ),
                 batch,
             )
-        batch.effects.append((self._node.ended, self, row))
+        batch.effects.append((self.node.ended, self, row))
 
     def continue_as_new(self, input_json: bytes, batch: PartitionBatch, now_ms: int) -> None:
         """Begin the next run in the same batch that ends this one. The old run's rows are deleted."""
@@ -377,7 +320,7 @@ class Execution:
             version=machine.workflow.version,
             input_json=input_json,
             timestamp=max(now_ms, machine.now_ms),
-            python=start.python,
+            python=PYTHON,
             incarnation=self.incarnation,
             run=self.run,
             seed=seed,
@@ -412,45 +355,10 @@ class Execution:
             for command, pending in machine.take_commands():
                 self.append(command, batch)
                 if pending is not None:
-                    BEGIN[command.entry_type](self, command, pending, batch)
+                    operations.BEGIN[command.entry_type](self, command, pending, batch)
         if machine.abandoned:
             for pending in machine.take_abandoned():
-                self._abandon(pending, batch)
-
-    def _take_up(
-        self, command: Command, pending: Pending, storage: NodeStorage, batch: PartitionBatch, now_ms: int
-    ) -> None:
-        """An operation that the journal has and whose answer it lacks: go on with it."""
-        kind, number = command.entry_type, pending.sequence_number
-        if number in self.calls:
-            return  # it was paused, and this call still runs: its answer comes
-        last = self.attempts.get(number)
-        if kind is EntryType.CALL and last is not None and self._waits_for_retry(last, storage, now_ms):
-            self.back_off(number, last.next_at_ms, batch)
-        elif kind is EntryType.CALL and pending.payload.function.once:
-            unknown = OutcomeUnknown(
-                f"{command.name} (entry {number}) was started and its result was never recorded: the process died, or this "
-                "node lost it. It may have happened or not. It is declared once=True, so it is not run again."
-            )
-            self.inbox.append(Answer(number, error=failures.record(unknown)))
-        elif kind in (EntryType.CALL, EntryType.SIDE_EFFECT, EntryType.SLEEP, EntryType.RECEIVE):
-            BEGIN[kind](self, command, pending, batch)
-        elif kind is EntryType.SEND and not storage.has(self._outbox_key(EnvelopeKind.SEND, number)):
-            self._begin_send(command, pending, batch)  # a fork: what its origin sent was not sent by it
-        elif kind is EntryType.CHILD and self.start is not None and number < self.start.forked_at:
-            self._begin_child(command, pending, batch)
-        # other SENDs and CHILDs are under way: their envelopes are in the outbox, or were accepted
-
-    def _waits_for_retry(self, last: Attempt, storage: NodeStorage, now_ms: int) -> bool:
-        """Whether the next attempt has not begun: it is not due, or the timer that begins it has not fired."""
-        number, fire_at_ms = last.sequence_number, last.next_at_ms
-        return fire_at_ms > now_ms or storage.has(
-            keys.timer(self.partition, fire_at_ms, self.workflow_id, self.run, number)
-        )
-
-    def back_off(self, number: int, next_at_ms: int, batch: PartitionBatch) -> None:
-        """A call waits for its next attempt by a durable timer, like a sleep: the execution can be parked meanwhile."""
-        self._arm(number, next_at_ms, batch)
+                operations.abandon(self, pending, batch)
 
     def record_attempt(self, attempt: Attempt, batch: PartitionBatch) -> None:
         write = attempt_write(self.workflow_id, self.incarnation, self.run, attempt)
@@ -462,118 +370,6 @@ class Execution:
         key = heartbeat_key(self.workflow_id, self.incarnation, self.run, number)
         self.side_keys.append(key)
         batch.writes.append((key, details_json))
-
-    def _begin_call(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
-        self.working[pending.sequence_number] = pending
-        batch.effects.append((self._node.run_call, self, pending))
-
-    def _begin_sleep(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
-        work = pending.payload
-        fire_at_ms = work.fire_at_ms if isinstance(work, SleepUntil) else command.timestamp + work
-        self._arm(pending.sequence_number, min(max(0, fire_at_ms), 2**63), batch)
-
-    def _arm(self, number: int, fire_at_ms: int, batch: PartitionBatch) -> None:
-        key = keys.timer(self.partition, fire_at_ms, self.workflow_id, self.run, number)
-        self.timers[number] = key
-        batch.writes.append((key, b""))
-        batch.effects.append((self._node.arm_timer, self, (fire_at_ms, self.workflow_id, self.run, number)))
-
-    def _begin_receive(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
-        self.receivers.setdefault(pending.payload.channel, deque()).append(pending.sequence_number)
-
-    def _begin_send(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
-        work = pending.payload
-        number = self._envelope_number(pending.sequence_number)
-        before = self.sent.add(work.workflow_id, pending.sequence_number)
-        self._post(
-            Envelope(
-                kind=EnvelopeKind.SEND,
-                sender=self.address(pending.sequence_number),
-                receiver=work.workflow_id,
-                number=number,
-                name=work.channel,
-                previous=0 if before is None else self._envelope_number(before),
-                body_json=work.value_json,
-            ),
-            batch,
-        )
-
-    def _child_id(self, pending: Pending) -> str:
-        """The id of a child: in a fork, for a child that its origin started and that it starts again, one of its own."""
-        start, number = self.start, pending.sequence_number
-        assert start is not None
-        return f"{start.child_base}.{number}" if number < start.forked_at else str(pending.payload.workflow_id)
-
-    def _begin_child(self, command: Command, pending: Pending, batch: PartitionBatch) -> None:
-        work = pending.payload
-        self._post(
-            Envelope(
-                kind=EnvelopeKind.START,
-                sender=self.address(pending.sequence_number),
-                receiver=self._child_id(pending),
-                number=self._envelope_number(pending.sequence_number),
-                name=work.workflow,
-                body_json=work.input_json,
-                version=work.version,
-            ),
-            batch,
-        )
-
-    def _abandon(self, pending: Pending, batch: PartitionBatch) -> None:
-        """Nobody waits for it any more: what still runs is stopped, when this is durable."""
-        kind, number = pending.entry_type, pending.sequence_number
-        timer = self.timers.pop(number, None)
-        if timer is not None:
-            batch.writes.append((timer, None))
-        if kind in (EntryType.CALL, EntryType.SIDE_EFFECT):
-            batch.effects.append((self._node.drop_call, self, number))
-        elif kind is EntryType.CHILD and is_attached_child(pending):
-            envelope = Envelope(
-                kind=EnvelopeKind.CANCEL, sender=self.address(number), receiver=self._child_id(pending), number=0
-            )
-            self._post(envelope, batch)
-
-    def abandon_recorded(self, storage: NodeStorage, batch: PartitionBatch) -> None:
-        """What `_abandon` does for each operation, from the rows alone: for an execution that ends without its code."""
-        rows = storage.rows(self.workflow_id, self.incarnation, self.run)
-        answered = {row.sequence_number for row in rows if type(row) is Completion}
-        for number, command in enumerate(row for row in rows if type(row) is Command):
-            if number in answered:
-                continue
-            if command.entry_type is EntryType.SLEEP:
-                base = 0 if command.name == "until_ms" else command.timestamp
-                fire_at_ms = min(max(0, base + int(command.input_json)), 2**63)
-                batch.writes.append((keys.timer(self.partition, fire_at_ms, self.workflow_id, self.run, number), None))
-            elif command.entry_type is EntryType.CHILD:
-                child_id, _, detached = ANY.decode(command.input_json)
-                if not detached:
-                    self._post(Envelope(EnvelopeKind.CANCEL, self.address(number), child_id, 0), batch)
-
-    def _envelope_number(self, sequence_number: int) -> int:
-        return (self.run << 32) | (sequence_number + 1)
-
-    def _post(self, envelope: Envelope, batch: PartitionBatch) -> None:
-        """Put an envelope into the outbox; it leaves when its row is durable."""
-        key = self._outbox_key(envelope.kind, envelope.sender.sequence_number)
-        batch.writes.append((key, pack(envelope)))
-        batch.effects.append((self._node.deliver, key, envelope))
-
-    def _outbox_key(self, kind: EnvelopeKind, sequence_number: int) -> bytes:
-        own = keys.of(self.partition, keys.OUTBOX, self.workflow_id) + self.incarnation + keys.number(self.run)
-        return own + keys.number(sequence_number) + b"%d" % _OUTBOX_ORDER[kind]
-
-
-_OUTBOX_ORDER = {EnvelopeKind.SEND: 0, EnvelopeKind.START: 0, EnvelopeKind.CANCEL: 1, EnvelopeKind.RESULT: 2}
-
-BEGIN: dict[EntryType, Callable[..., None]] = {
-    EntryType.CALL: Execution._begin_call,
-    EntryType.SIDE_EFFECT: Execution._begin_call,
-    EntryType.SLEEP: Execution._begin_sleep,
-    EntryType.RECEIVE: Execution._begin_receive,
-    EntryType.SEND: Execution._begin_send,
-    EntryType.CHILD: Execution._begin_child,
-}
-"""What an operation writes and asks for beyond its command row, by its type."""
 
 
 def child_base(workflow_id: str, incarnation: bytes, run: int) -> str:

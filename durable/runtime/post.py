@@ -31,7 +31,8 @@ from durable.errors import (
 )
 from durable.journal import failures, keys
 from durable.journal.entries import CANCEL, Envelope, EnvelopeKind, Failure, Mail, Status
-from durable.runtime.execution import Answer, Execution
+from durable.runtime.answer import Answer
+from durable.runtime.execution import Execution
 from durable.runtime.mailbox import sender_row_key
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from durable.errors import FunctionFailed, NotAllowedHere
+from durable.errors import FunctionFailed, NotAllowedHere, OutcomeUnknown
 from durable.journal import failures
 from durable.journal.codec import encode_value
 from durable.journal.entries import Failure
@@ -45,8 +45,8 @@ async def run_in_process(function: Function[..., Any], arguments_json: bytes) ->
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "durable.runtime.processes",
+        "-c",
+        "from durable.runtime.processes import main; main()",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -60,6 +60,11 @@ async def run_in_process(function: Function[..., Any], arguments_json: bytes) ->
     try:
         reply = msgspec.msgpack.decode(out, type=_Reply)
     except msgspec.MsgspecError:
+        if function.once:
+            raise OutcomeUnknown(
+                f"the process of {function.name} ended with code {process.returncode} before it answered. It may have "
+                "happened or not. It is declared once=True, so it is not run again."
+            ) from None
         raise FunctionFailed(
             "ProcessDied", f"the process of {function.name} ended with code {process.returncode} before it answered"
         ) from None
@@ -81,7 +86,7 @@ def _pickled(function: Function[..., Any]) -> bytes | None:
     return bytes(cloudpickle.dumps(function.body))
 
 
-def _main() -> None:
+def main() -> None:
     """The child: one order on standard input, one reply on standard output."""
     reply_to = sys.stdout.buffer
     sys.stdout = sys.stderr  # what the function prints must not mix with the reply
@@ -116,6 +121,3 @@ def _call(order: _Order) -> bytes:
 async def _wait(awaitable: Any) -> Any:
     return await awaitable
 
-
-if __name__ == "__main__":
-    _main()

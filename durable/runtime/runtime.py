@@ -34,10 +34,12 @@ from durable.journal.entries import CANCEL, Start, Status, StatusRow, WorkflowMe
 from durable.journal.journal import Journal, entries
 from durable.ports import Clock, Entropy, Log
 from durable.runtime import admin
+from durable.runtime.answer import Answer
 from durable.runtime.config import NodeConfig
 from durable.runtime.engine import Engine
-from durable.runtime.execution import Answer, Event, Execution
+from durable.runtime.execution import Execution
 from durable.runtime.handle import WorkflowHandle
+from durable.runtime.transitions import Event
 from durable.storage.log import LocalLog
 from durable.storage.node import NodeStorage
 from durable.workflows.context import seconds

@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -299,8 +299,12 @@ def _watch(runner: FunctionRunner, witness: Witness) -> None:
                 (running.execution.workflow_id, running.execution.run, running.operation.sequence_number)
             )
 
-    def watched_task(running: RunningCall, body: Any, context: Any) -> None:
-        run_task(running, _WatchedBody(body, lambda: begins(running)), context)
+    def watched_task(running: RunningCall, body: Callable[[], Any], context: Any) -> None:
+        def watched() -> Any:
+            begins(running)
+            return body()
+
+        run_task(running, watched, context)
 
     def watched_thread(running: RunningCall, body: Callable[[], Any], context: Any) -> None:
         def watched() -> Any:
@@ -311,29 +315,6 @@ def _watch(runner: FunctionRunner, witness: Witness) -> None:
 
     runner._run_task = watched_task  # type: ignore[method-assign]
     runner._run_thread = watched_thread  # type: ignore[method-assign]
-
-
-class _WatchedBody(Coroutine[Any, Any, Any]):
-    """A coroutine that tells when it takes its first step."""
-
-    def __init__(self, body: Coroutine[Any, Any, Any], begins: Callable[[], None]) -> None:
-        self._body = body
-        self._begins: Callable[[], None] | None = begins
-
-    def send(self, value: Any) -> Any:
-        if self._begins is not None:
-            begins, self._begins = self._begins, None
-            begins()
-        return self._body.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        return self._body.throw(*error)
-
-    def close(self) -> None:
-        self._body.close()
-
-    def __await__(self) -> Any:
-        raise NotImplementedError("a task takes its steps")
 
 
 def _bury(runtime: NodeRuntime) -> None:

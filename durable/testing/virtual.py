@@ -185,7 +185,7 @@ class VirtualWorld:
 
     def prepare(self, engine: Engine) -> None:
         """Make a node fit for virtual time, before it takes up what its store holds."""
-        engine.timers.window_ms = TIMERS_AHEAD_MS
+        engine.alarm.timers.window_ms = TIMERS_AHEAD_MS
         engine.runner.threads = _CountedThreads(engine.config.max_threads, self.loop)
         in_process = engine.runner._start_function
 

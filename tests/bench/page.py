@@ -28,9 +28,9 @@ What durable execution costs, measured. Every number and figure on this page is 
 
 Every peer runs the same workload in the same go: one process (or server) at a time on the same disk, the order of the peers
 turning from round to round, the others stopped. The journal is on a real disk, and every peer syncs it as it does by default.
-Beside each run a *probe* appends a few hundred bytes to a file and calls `fdatasync`, again and again: it says how fast the disk
-was at that moment, and no engine that waits for the disk at every step can be faster. The table gives the median of the
-rounds and, in brackets, the lowest and the highest.
+Beside each run a *probe* appends a few hundred bytes to a file and calls `fdatasync`, again and again: it says how fast the
+disk was at that moment, and no engine that waits for the disk at every step can be faster. The table gives the median of
+the rounds and, in brackets, the lowest and the highest.
 """
 
 

@@ -71,11 +71,11 @@ async def test_a_timer_of_the_old_run_does_not_fire_in_the_new_one() -> None:
         await reached(handle, Status.WAITING)
         for _ in range(3):
             clock.now += 1_001
-            runtime._engine._ring()
+            runtime._engine.alarm._ring()
             await turns()
         assert await handle.status() is Status.WAITING
         clock.now += 1_000_000
-        runtime._engine._ring()
+        runtime._engine.alarm._ring()
         assert await handle.result(timeout=5) >= 1000
 
 
@@ -205,6 +205,51 @@ async def test_a_timer_that_a_run_leaves_behind_does_not_wake_the_next() -> None
         await turns()
         for _ in range(6):
             clock.now += 1_001
-            runtime._engine._ring()
+            runtime._engine.alarm._ring()
             await turns()
         assert await handle.result(timeout=5) >= 5
+
+
+@asynchronous
+async def test_the_result_of_an_old_runs_child_is_not_taken_for_that_of_the_new_run() -> None:
+    @workflow("runs-named-child")
+    async def child(ctx: Context) -> str:
+        return await ctx.receive("say", str)
+
+    @workflow("runs-child-parent")
+    async def parent(ctx: Context, run: int = 0) -> str:
+        started = ctx.start(child, workflow_id=f"r9-child-{run}", detached=run == 0)
+        if run == 0:
+            ctx.continue_as_new(1)
+        return await started
+
+    async with await open_node() as runtime:
+        handle = await runtime.submit(parent, workflow_id="r9")
+        for run in (0, 1):
+            await until(lambda: runtime._engine.storage.status(f"r9-child-{run}"), "the child began")  # noqa: B023
+        await runtime.handle("r9-child-0").send("say", "old")
+        assert await runtime.handle("r9-child-0").result(timeout=5) == "old"
+        await turns()
+        assert await handle.status() is Status.WAITING
+        await runtime.handle("r9-child-1").send("say", "new")
+        assert await handle.result(timeout=5) == "new"
+
+
+@asynchronous
+async def test_cancelling_twice_is_one_request_in_the_journal() -> None:
+    @workflow("runs-cleanup")
+    async def cleanup(ctx: Context) -> None:
+        try:
+            await ctx.receive("never")
+        finally:
+            await ctx.receive("cleaned")
+
+    async with await open_node() as runtime:
+        handle = await runtime.submit(cleanup, workflow_id="r10")
+        await reached(handle, Status.WAITING)
+        await handle.cancel()
+        await handle.cancel()
+        assert [entry.entry_type.name for entry in await handle.journal()] == ["RECEIVE", "CANCEL", "RECEIVE"]
+        await handle.send("cleaned")
+        with pytest.raises(WorkflowCancelled):
+            await handle.result(timeout=5)

@@ -223,7 +223,7 @@ async def test_a_childs_result_that_finds_its_parent_diverged_is_there_when_the_
         await until(lambda: not runtime._engine.live and runtime._engine.storage.status("s5-child"), "parking")
         variant[0] = "b"
         await runtime.handle("s5-child").send("box", "from the child")  # its result wakes the parent, which diverges
-        with pytest.raises(NonDeterminismError, match="test_stops.py"):
+        with pytest.raises(NonDeterminismError, match=r"test_stops\.py"):
             await handle.result(timeout=5)
         assert await handle.status() is Status.DIVERGED
         variant[0] = "a"

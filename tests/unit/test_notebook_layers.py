@@ -12,7 +12,7 @@ edges_of = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES)), m
 
 
 def layout(edges: list[tuple[str, str]]) -> tuple[dict[str, Place], list[list[Place]]]:
-    boxes = {name: (80.0, 34.0) for name in NAMES}
+    boxes = dict.fromkeys(NAMES, (80.0, 34.0))
     places, routes, _, _ = arrange(boxes, {edge: (50.0, 15.0) for edge in edges if edge[0] != edge[1]})
     ranks: dict[int, dict[int, Place]] = {}
     for place in [*places.values(), *(place for route in routes for place in route.places)]:

@@ -27,7 +27,7 @@ from durable.notebook import (
 from durable.notebook.figure import Figure, esc
 from durable.notebook.timeline import Piece, pieces
 from durable.notebook.words import duration, label
-from durable.runtime.execution import TRANSITIONS
+from durable.runtime.transitions import TRANSITIONS
 
 NASTY = '<script>alert("x")</script> & \x00 \ud800 \'"'
 T0 = 1_700_000_000_000
@@ -215,7 +215,7 @@ def test_every_object_has_html_and_plain_text() -> None:
         assert outcomes[0] == "hello <ada>"
         assert isinstance(outcomes[1], durable.WorkflowFailed)
         shown: list[Any] = [runtime, handles[0], await handles[0].metadata(), await handles[1].journal()]
-        shown += [await runtime.list(), RetryPolicy(), runtime.handle("unknown")]
+        shown += [shown[3][0], await runtime.list(), RetryPolicy(), runtime.handle("unknown")]
         await_closed = [runtime, handles[0]]
         for item in shown:
             check(item)
@@ -248,3 +248,27 @@ def test_ipython_shows_a_journal_as_a_table_also_in_plain_text() -> None:
     formatters = pytest.importorskip("IPython.core.formatters", reason="IPython is not installed")
     shown, _ = formatters.DisplayFormatter().format(every_kind())
     assert shown["text/plain"].splitlines()[0].split() == ["#", "operation", "with", "gave", "began", "took"]
+
+
+@durable.function(retry=RetryPolicy(initial_delay=0.01, max_attempts=2))
+async def fails_slowly() -> None:
+    await asyncio.sleep(0.03)
+    raise ConnectionError
+
+
+@durable.workflow("notebook-slow-failure")
+async def slow_failure(ctx: Context) -> None:
+    await ctx.call(fails_slowly)
+
+
+def test_an_attempt_records_when_it_failed_apart_from_when_it_began_and_when_the_next_is_due() -> None:
+    async def main() -> None:
+        async with durable.open("memory:") as runtime:
+            handle = await runtime.submit(slow_failure)
+            with pytest.raises(durable.WorkflowFailed):
+                await handle
+            [call] = await handle.journal()
+            [attempt] = call.attempts
+            assert attempt.started_at_ms + 25 <= attempt.failed_at_ms < attempt.next_at_ms
+
+    asyncio.run(main())

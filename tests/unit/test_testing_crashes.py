@@ -16,7 +16,8 @@ from durable.journal.codec import ANY, unpack_row
 from durable.journal.entries import Completion
 from durable.journal.retry import NO_RETRY
 from durable.ports import Batch, Write
-from durable.runtime.execution import BEGIN, Execution
+from durable.runtime.execution import Execution
+from durable.runtime.operations import BEGIN, begin_call
 from durable.storage import InMemoryStore
 from durable.testing import Send, crash_everywhere, crash_everywhere_async
 from durable.testing.lives import MortalLog, Plan, Witness, live
@@ -163,7 +164,7 @@ def test_it_notices_a_body_that_runs_again_although_its_answer_is_recorded(monke
         load(self, *args)
         work = CallWork(charge, NO_RETRY, None)
         operation = SimpleNamespace(sequence_number=0, payload=work, input_json=b"[5]", result_type=ANY, name="charge")
-        self._node.runner.start(self, operation)  # type: ignore[attr-defined]
+        self.node.runner.start(self, operation)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(Execution, "load", runs_the_first_call_again)
     report = crash_everywhere(order, 5)
@@ -171,7 +172,7 @@ def test_it_notices_a_body_that_runs_again_although_its_answer_is_recorded(monke
 
 
 def test_it_notices_a_node_that_acts_before_it_has_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    begin = Execution._begin_call
+    begin = begin_call
 
     def hasty(self: Execution, command: Any, pending: Any, batch: Any) -> None:
         begin(self, command, pending, batch)

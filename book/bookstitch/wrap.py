@@ -1,0 +1,44 @@
+"""Long lines of quoted source, wrapped under themselves.
+
+A page is narrower than a source file, and text that is scrolled away is not read. So each line of a Python or console block
+becomes an element of its own that wraps, the rest of a long line standing four columns further in than its beginning. What a
+reader copies is unchanged: every line keeps its own line's end.
+
+Pygments closes its elements at the end of each line, so cutting there is safe. The style is in `static/bookstitch.css`.
+
+Limit: text tables are not touched; they scroll.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+
+BLOCK = re.compile(
+    r'(<div class="(?:[^"]*\s)?highlight-(?:python|default|console)\b[^"]*"><div class="highlight"><pre>)(.*?)(</pre>)', re.DOTALL
+)
+MARKUP = re.compile(r"<[^>]*>")
+
+
+def on_page(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
+    """Wrap the blocks of a page that is about to be written."""
+    if "body" in context:
+        context["body"] = BLOCK.sub(lambda found: found[1] + wrapped(found[2]) + found[3], context["body"])
+
+
+def wrapped(html: str) -> str:
+    """The lines of a highlighted block as elements.
+
+    >>> wrapped("a\\n  <b>b</b>\\n")
+    '<span class="bookstitch-line" style="--in:0ch">a\\n</span><span class="bookstitch-line" style="--in:2ch">  <b>b</b>\\n</span>'
+    """
+    lines = html.splitlines(keepends=True)
+    return "".join(f'<span class="bookstitch-line" style="--in:{indent(line)}ch">{line}</span>' for line in lines)
+
+
+def indent(line: str) -> int:
+    """The columns before the first visible character."""
+    text = MARKUP.sub("", line)
+    return len(text) - len(text.lstrip(" ")) if text.strip() else 0

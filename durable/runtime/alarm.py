@@ -1,0 +1,70 @@
+"""One timer of the event loop for all timers of the node.
+
+`TimerQueue` knows the timers of the next few seconds; this reads them from the store as time goes on, and calls when the
+soonest is due. Nothing polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from durable.journal.timers import Timer, TimerQueue
+
+
+class Alarm:
+    """Calls ``fire(*timer)`` for each timer that is due, and then ``done()``. ``between`` reads timers from the store."""
+
+    def __init__(
+        self,
+        now_ms: Callable[[], int],
+        between: Callable[[int, int], Iterable[Timer]],
+        fire: Callable[[int, str, int, int], None],
+        done: Callable[[], None],
+    ) -> None:
+        self._now_ms = now_ms
+        self._between = between
+        self._fire = fire
+        self._done = done
+        self._loop = asyncio.get_running_loop()
+        self.timers = TimerQueue()
+        self._handle: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Read the first timers, those that fell due meanwhile among them."""
+        self._extend(self._now_ms())
+        self._set()
+
+    def add(self, timer: Timer) -> None:
+        """A timer whose row is durable."""
+        if self.timers.add(timer):
+            self._set()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def _set(self) -> None:
+        if self._closed:
+            return
+        when = self._loop.time() + max(0, self.timers.next_deadline_ms() - self._now_ms()) / 1000
+        if self._handle is None or self._handle.when() > when + 0.0005:
+            if self._handle is not None:
+                self._handle.cancel()
+            self._handle = self._loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._handle = None
+        now_ms = self._now_ms()
+        if self.timers.needs_extension(now_ms):
+            self._extend(now_ms)
+        for timer in self.timers.due(now_ms):
+            self._fire(*timer)
+        self._done()
+        self._set()
+
+    def _extend(self, now_ms: int) -> None:
+        begin, end = self.timers.window_end_ms, now_ms + self.timers.window_ms
+        self.timers.extend(now_ms, self._between(begin, end))

@@ -1,0 +1,118 @@
+"""What a page runs, draws and quotes while it is built: terminal sessions, figures and tables of the code, wrapped source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("jupyter_book", reason="the extra `book` is not installed")
+
+from bookmaker import Book
+from bookstitch.terminal import Command, TerminalError, parse, session
+from bookstitch.wrap import wrapped
+
+
+def run(folder: Path | None, *lines: str) -> str:
+    return session(parse(list(lines)), folder)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    (folder / "steps.py").write_text(
+        "import time\nfor n in range(3):\n    print('step', n)\n    open('seen.txt', 'a').write(f'{n}\\n')\n    time.sleep(0.4)\n"
+    )
+    (folder / "fails.py").write_text("import sys\nprint('no')\nsys.exit(3)\n")
+    (folder / "leaks.py").write_text("import tempfile\nprint(tempfile.gettempdir() + '/abc')\n")
+    (folder / "where.py").write_text("print(__file__)\n")
+    return folder
+
+
+def test_commands_run_one_after_another_in_a_copy(programs: Path) -> None:
+    text = run(programs, "python steps.py", "cat seen.txt")
+    assert text == "$ python steps.py\nstep 0\nstep 1\nstep 2\n$ cat seen.txt\n0\n1\n2\n"
+    assert not (programs / "seen.txt").exists()
+
+
+def test_a_command_is_killed_at_the_line_that_is_named(programs: Path) -> None:
+    text = run(programs, "python steps.py", "@kill step 1", "cat seen.txt")
+    assert "step 1\nKilled\n" in text
+    assert "step 2" not in text
+
+
+def test_a_kill_can_come_a_while_after_the_line(programs: Path) -> None:
+    assert "step 1\nKilled\n" in run(programs, "python steps.py", "@kill step 0 +0.6")
+
+
+def test_the_folder_s_own_path_is_left_out(programs: Path) -> None:
+    assert run(programs, "python where.py") == "$ python where.py\nwhere.py\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["python fails.py"], "ended with status 3"),
+        (["python steps.py", "@fails"], "ended with status 0"),
+        (["python steps.py", "@kill step 9"], "never printed 'step 9'"),
+        (["no-such-program"], "cannot be run"),
+        (["python leaks.py"], "a path of this machine"),
+    ],
+)
+def test_a_session_that_goes_otherwise_is_an_error(programs: Path, lines: list[str], expected: str) -> None:
+    with pytest.raises(TerminalError, match=expected):
+        run(programs, *lines)
+
+
+def test_a_failure_can_be_expected(programs: Path) -> None:
+    assert run(programs, "python fails.py", "@fails") == "$ python fails.py\nno\n"
+
+
+@pytest.mark.parametrize("lines", [["@kill x"], ["python a.py", "@stop"], ["python a.py", "@kill"], ["a", "@fails soon"]])
+def test_an_order_that_means_nothing_is_an_error(lines: list[str]) -> None:
+    with pytest.raises(TerminalError):
+        parse(lines)
+
+
+def test_a_kill_knows_its_text_and_its_delay() -> None:
+    assert parse(["a", "@kill half done +0.5"]) == [Command("a", "half done", 0.5)]
+
+
+def test_wrapping_changes_no_character_that_is_copied() -> None:
+    html = "<span></span><b>def</b> f():\n\n    return 1\n"
+    assert wrapped(html).replace("</span>", "").count("\n") == 3
+    assert '--in:4ch">    return 1\n</span>' in wrapped(html)
+
+
+@pytest.mark.slow
+def test_a_page_shows_a_session_a_figure_and_a_table_of_the_code(book: Book) -> None:
+    (book.root / "p.py").write_text("print('said so')\n")
+    book.page(
+        "index",
+        "# Page\n\n```{terminal}\npython -c print(6*7)\n```\n\n```{drawn} durable.notebook.replay_table\nFrom the code.\n```\n\n"
+        "```{doctable} durable.journal.keys\n```\n",
+    )
+    built = book.build("-W", "-n", "--keep-going", "--all")
+    assert built.status == 0, built.text
+    html = book.html()
+    assert "42" in html and "$ " in html
+    assert "RESUME" in html and "From the code." in html
+    assert "StatusRow" in html
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("```{terminal}\npython -c 1/0\n```", "index.md:3: 'python -c 1/0' ended with status 1"),
+        ("```{drawn} durable.notebook.no_such_figure\n```", "no_such_figure"),
+        ("```{doctable} durable.world\n```", "its docstring has no table"),
+    ],
+)
+def test_what_cannot_be_made_stops_the_build_each_time(book: Book, text: str, expected: str) -> None:
+    book.page("index", f"# Page\n\n{text}\n")
+    for _ in range(2):
+        built = book.build()
+        assert built.status != 0
+        assert expected in built.text, built.text[-2000:]

@@ -1,0 +1,402 @@
+"""Bodies run at least once, are recorded once, and end as the table in `durable.runtime.functions` says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import pytest
+from nodes import Gate, asynchronous, held, open_node, reached, turns, until
+
+from durable import (
+    Context,
+    EncodingError,
+    FunctionFailed,
+    FunctionTimeout,
+    NotAllowedHere,
+    OutcomeUnknown,
+    RetryPolicy,
+    Status,
+    ValueTooLarge,
+    WorkflowCancelled,
+    WorkflowFailed,
+    current_call,
+    function,
+    workflow,
+)
+
+
+@workflow("fn-call")
+async def call(ctx: Context, name: str) -> Any:
+    return await ctx.call(name)
+
+
+@workflow("fn-caught")
+async def caught(ctx: Context, name: str) -> str:
+    try:
+        return str(await ctx.call(name))
+    except Exception as error:
+        return type(error).__name__
+
+
+@function("fn-dies", executor="process")
+def dies() -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 1
+
+
+@function("fn-dies-once", executor="process", once=True, retry=RetryPolicy(initial_delay=0.01, max_attempts=3))
+def dies_once() -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 1
+
+
+@function("fn-process-adds", executor="process")
+def adds(a: int, b: int) -> int:
+    print("this must not mix with the reply")
+    return a + b
+
+
+@function("fn-process-sleeps", executor="process", timeout=0.5)
+def sleeps() -> None:
+    time.sleep(60)
+
+
+@asynchronous
+async def test_a_process_that_is_killed_fails_its_call_and_no_other() -> None:
+    @workflow("fn-adds")
+    async def flow(ctx: Context) -> int:
+        return await ctx.call(adds, 2, 3)
+
+    async with await open_node() as runtime:
+        dead = await runtime.submit(caught, "fn-dies")
+        alive = await runtime.submit(flow)
+        assert await dead.result() == "FunctionFailed"
+        assert await alive.result() == 5
+
+
+@asynchronous
+async def test_a_once_function_whose_process_died_is_unknown_and_not_run_again() -> None:
+    async with await open_node() as runtime:
+        handle = await runtime.submit(caught, "fn-dies-once")
+        assert await handle.result() == "OutcomeUnknown"
+        assert (await handle.journal())[0].attempts == ()
+
+
+@asynchronous
+async def test_a_process_past_its_timeout_is_killed() -> None:
+    async with await open_node() as runtime:
+        began = time.monotonic()
+        assert await (await runtime.submit(caught, "fn-process-sleeps")).result() == "FunctionTimeout"
+        assert time.monotonic() - began < 15
+
+
+@asynchronous
+async def test_a_timed_out_thread_keeps_its_slot_is_counted_and_comes_back() -> None:
+    go, came = threading.Event(), threading.Event()
+
+    @function("fn-stuck", timeout=0.05)
+    def stuck() -> None:
+        go.wait(10)
+        came.set()
+
+    async with await open_node() as runtime:
+        handle = await runtime.submit(call, "fn-stuck")
+        with pytest.raises(WorkflowFailed) as failed:
+            await handle.result()
+        assert isinstance(failed.value.__cause__, FunctionTimeout)
+        assert runtime.counts["stuck_threads"] == 1
+        go.set()
+        await until(lambda: runtime.counts["stuck_threads"] == 0, "the thread came back")
+        assert came.is_set()
+
+
+@asynchronous
+async def test_a_once_function_past_its_timeout_is_unknown() -> None:
+    runs: list[int] = []
+
+    @function("fn-once-slow", once=True, timeout=0.02, retry=RetryPolicy(initial_delay=0.01))
+    async def slow() -> None:
+        runs.append(1)
+        await asyncio.sleep(60)
+
+    async with await open_node() as runtime:
+        assert await (await runtime.submit(caught, "fn-once-slow")).result() == "OutcomeUnknown"
+        await turns()
+    assert runs == [1]
+    assert issubclass(OutcomeUnknown, Exception)
+
+
+@asynchronous
+async def test_results_that_cannot_be_recorded_fail_the_call_and_are_not_tried_again() -> None:
+    runs: list[str] = []
+    forever = RetryPolicy(initial_delay=0.001, max_delay=0.001)
+
+    @function("fn-odd", retry=forever)
+    async def odd() -> Any:
+        runs.append("odd")
+        return {"deep": [object()]}
+
+    @function("fn-large", retry=forever)
+    async def large() -> str:
+        runs.append("large")
+        return "x" * 5_000
+
+    @function("fn-lies", retry=forever)
+    async def lies() -> int:
+        runs.append("lies")
+        return "text"  # type: ignore[return-value]
+
+    async with await open_node(value_bytes_max=4_096) as runtime:
+        for name, kind in (("fn-odd", EncodingError), ("fn-large", ValueTooLarge), ("fn-lies", EncodingError)):
+            with pytest.raises(WorkflowFailed) as failed:
+                await (await runtime.submit(call, name)).result()
+            assert isinstance(failed.value.__cause__, kind)
+    assert runs == ["odd", "large", "lies"]
+
+
+@asynchronous
+async def test_arguments_that_cannot_be_recorded_raise_where_they_are_given() -> None:
+    @function("fn-takes")
+    async def takes(value: Any) -> None:
+        raise AssertionError("never runs")
+
+    @workflow("fn-gives")
+    async def gives(ctx: Context) -> list[str]:
+        told = []
+        for value in (lambda: 0, {"a": {"b": object()}}, "x" * 5_000, float("nan")):
+            try:
+                await ctx.call(takes, value)
+            except (EncodingError, ValueTooLarge) as error:
+                told.append(str(error))
+        try:
+            await ctx.call("fn-nobody-has-this")
+        except Exception as error:
+            told.append(f"{type(error).__name__}: {error}")
+        return told
+
+    async with await open_node(value_bytes_max=4_096) as runtime:
+        handle = await runtime.submit(gives)
+        function_, deep, large, nan, unknown = await handle.result()
+        assert "fn-takes: args[0]" in function_
+        assert "args[0]['a']['b']" in deep
+        assert "value_bytes_max" in large
+        assert "not a finite number" in nan
+        assert unknown.startswith("NotRegistered")
+        assert await handle.journal() == []
+
+
+@asynchronous
+async def test_a_function_called_directly_in_a_workflow_says_what_to_write() -> None:
+    @function("fn-direct")
+    async def direct() -> int:
+        return 1
+
+    @workflow("fn-directly")
+    async def directly(ctx: Context) -> int:
+        return await direct()
+
+    @workflow("fn-to-thread")
+    async def to_thread(ctx: Context) -> None:
+        await asyncio.to_thread(time.time)
+
+    @workflow("fn-socket")
+    async def socket(ctx: Context) -> None:
+        await asyncio.open_connection("localhost", 1)
+
+    async with await open_node() as runtime:
+        for flow, words in ((directly, "ctx.call"), (to_thread, "Put this in a function"), (socket, "Put this in a function")):
+            with pytest.raises(WorkflowFailed, match=words) as failed:
+                await (await runtime.submit(flow)).result()
+            assert isinstance(failed.value.__cause__, NotAllowedHere)
+
+
+@asynchronous
+async def test_the_idempotency_key_is_that_of_the_call_over_attempts_and_crashes() -> None:
+    seen: list[tuple[str, int]] = []
+    gate = Gate()
+
+    @function("fn-key", retry=RetryPolicy(initial_delay=0.001, max_attempts=5))
+    async def keyed() -> str:
+        current = current_call()
+        seen.append((current.idempotency_key, current.attempt))
+        if current.attempt < 3:
+            raise ConnectionError("away")
+        await gate.wait()
+        return current.idempotency_key
+
+    log = held()
+    runtime = await open_node(log=log)
+    await runtime.submit(call, "fn-key", workflow_id="k1")
+    await gate.entered()
+    store = log.survivors()
+    await runtime.close()
+    gate.open()
+    async with await open_node(store) as again:
+        key = await again.handle("k1").result()
+    assert {found for found, _ in seen} == {key}
+    assert [attempt for _, attempt in seen] == [1, 2, 3, 3]
+
+
+@asynchronous
+async def test_a_heartbeat_reaches_the_next_attempt_in_another_process() -> None:
+    gate = Gate()
+    found: list[Any] = []
+
+    @function("fn-beats")
+    async def beats() -> Any:
+        current = current_call()
+        found.append(current.last_heartbeat)
+        if current.last_heartbeat is None:
+            current.heartbeat({"row": 41})
+            await gate.wait()
+        return current.last_heartbeat
+
+    log = held()
+    runtime = await open_node(log=log)
+    await runtime.submit(call, "fn-beats", workflow_id="b1")
+    await gate.entered()
+    await turns()
+    store = log.survivors()
+    await runtime.close()
+    async with await open_node(store) as again:
+        assert await again.handle("b1").result() == {"row": 41}
+    assert found == [None, {"row": 41}]
+
+
+@asynchronous
+async def test_cancelling_reaches_the_body_and_the_next_does_not_run() -> None:
+    gate = Gate()
+    told: list[str] = []
+
+    @function("fn-long")
+    async def long() -> None:
+        try:
+            await gate.wait()
+        except asyncio.CancelledError:
+            told.append("cancelled")
+            raise
+
+    async with await open_node() as runtime:
+        handle = await runtime.submit(call, "fn-long")
+        await gate.entered()
+        await handle.cancel()
+        await handle.cancel()
+        with pytest.raises(WorkflowCancelled):
+            await handle.result()
+        await handle.cancel()  # of what has ended: nothing
+        await until(lambda: told, "the body heard")
+
+
+@asynchronous
+async def test_context_variables_of_the_caller_stay_outside_and_those_of_two_workflows_apart() -> None:
+    import decimal
+
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
+
+    @workflow("fn-context")
+    async def flow(ctx: Context, name: str) -> list[Any]:
+        before = variable.get()
+        variable.set(name)
+        decimal.getcontext().prec = 5
+        await ctx.sleep(0.001)
+        return [before, variable.get(), decimal.getcontext().prec]
+
+    variable.set("caller")
+    with decimal.localcontext() as local:
+        local.prec = 3
+        async with await open_node() as runtime:
+            handles = [await runtime.submit(flow, name) for name in ("a", "b")]
+            assert [await handle.result() for handle in handles] == [["none", "a", 5], ["none", "b", 5]]
+    assert variable.get() == "caller"
+
+
+@asynchronous
+async def test_no_slot_is_lost_over_retries_timeouts_and_cancels() -> None:
+    @function("fn-mixed", timeout=0.01, retry=RetryPolicy(initial_delay=0.001, max_attempts=2))
+    async def mixed(n: int) -> int:
+        if n % 4 == 0:
+            raise ConnectionError
+        if n % 4 == 1:
+            await asyncio.sleep(1)
+        return n
+
+    @workflow("fn-mixes")
+    async def mixes(ctx: Context, n: int) -> list[str]:
+        return [str(x) for x in await asyncio.gather(*(ctx.call(mixed, n + k) for k in range(4)), return_exceptions=True)]
+
+    async with await open_node(max_concurrent_workflows=2, park_after=0.0) as runtime:
+        handles = [await runtime.submit(mixes, n) for n in range(12)]
+        for handle in handles[::3]:
+            await handle.cancel()
+        for handle in handles:
+            try:
+                await handle.result()
+            except WorkflowCancelled:
+                pass
+        await until(lambda: runtime.counts["running"] == 0, "every slot is free")
+        assert runtime.counts["queued"] == 0
+
+
+@asynchronous
+async def test_two_nodes_in_one_process_keep_their_executions_apart() -> None:
+    async with await open_node() as one, await open_node() as two:
+        @workflow("fn-apart")
+        async def apart(ctx: Context, n: int) -> int:
+            await ctx.sleep(0.001)
+            return n
+
+        first = await one.submit(apart, 1, workflow_id="same")
+        second = await two.submit(apart, 2, workflow_id="same")
+        assert [await first.result(), await second.result()] == [1, 2]
+        assert len(await one.list()) == len(await two.list()) == 1
+        assert await first.status() is Status.COMPLETED
+        await reached(second, Status.COMPLETED)
+
+
+@asynchronous
+async def test_functions_under_way_at_a_close_run_again_after_it() -> None:
+    gate = Gate()
+
+    @function("fn-close")
+    async def body() -> int:
+        return await gate.wait()
+
+    log = held()
+    runtime = await open_node(log=log)
+    handle = await runtime.submit(call, "fn-close", workflow_id="cl1")
+    waiting = asyncio.ensure_future(handle.result())
+    await gate.entered()
+    await runtime.close()
+    await runtime.close()
+    with pytest.raises(Exception, match="closed"):
+        await waiting
+    with pytest.raises(Exception, match="closed"):
+        await runtime.submit(call, "fn-close")
+    gate.open()
+    async with await open_node(log.survivors()) as again:
+        assert await again.handle("cl1").result() == 2
+    assert issubclass(FunctionFailed, Exception)
+
+
+@pytest.mark.parametrize("where", ["loop", "thread"])
+@asynchronous
+async def test_a_body_that_exits_fails_its_call_and_not_the_node(where: str) -> None:
+    if where == "loop":
+
+        @function("fn-exits")
+        async def leaves() -> None:
+            raise SystemExit(3)
+    else:
+
+        @function("fn-exits")
+        def leaves_too() -> None:
+            raise SystemExit(3)
+
+    async with await open_node() as runtime:
+        assert await (await runtime.submit(caught, "fn-exits")).result() == "FunctionFailed"

@@ -1,0 +1,173 @@
+"""The pure cores of the journal: the table of replay, retry, timers, keys, entries, failures."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durable.errors import FunctionFailed, JournalCorrupted, NonDeterminismError, ReplayError, WorkflowError
+from durable.journal import failures, keys
+from durable.journal.codec import pack
+from durable.journal.entries import CANCEL, Attempt, Command, Completion, EntryType, Failure, Start
+from durable.journal.journal import decode_rows, entries
+from durable.journal.replay import Decision, ReplayCursor, decide
+from durable.journal.retry import RetryPolicy
+from durable.journal.timers import TimerQueue
+
+CALL = Command(EntryType.CALL, "charge", b"[7]", 1_000, "shop.py:10")
+START = Start("w", 1, b"null", 0, "3.11", b"12345678")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "attempted", "completed", "decision"),
+    [
+        (None, CALL, False, Decision.RECORD),
+        (CALL, CALL, True, Decision.RETURN),
+        (CALL, CALL, False, Decision.RESUME),
+        (CALL, Command(EntryType.CALL, "charge", b"[8]", 0), True, Decision.DIVERGE),
+        (CALL, Command(EntryType.CALL, "refund", b"[7]", 0), False, Decision.DIVERGE),
+        (CALL, Command(EntryType.SIDE_EFFECT, "charge", b"[7]", 0), False, Decision.DIVERGE),
+    ],
+)
+def test_the_table_of_replay(recorded: Command, attempted: Command, completed: bool, decision: Decision) -> None:
+    assert decide(recorded, attempted, completed) is decision
+
+
+def test_a_mismatch_names_both_lines_and_a_removed_step_its_own() -> None:
+    cursor = ReplayCursor([CALL, CALL], "order-1")
+    assert cursor.match(EntryType.CALL, "charge", b"[7]", "shop.py:10")
+    with pytest.raises(NonDeterminismError, match=r"(?s)entry 1.*shop\.py:10.*shop\.py:99"):
+        cursor.match(EntryType.CALL, "charge", b"[9]", lambda: "shop.py:99")
+    with pytest.raises(NonDeterminismError, match="nothing, before the workflow returned"):
+        cursor.expect_made(2, "the workflow returned")
+    assert cursor.replaying
+    assert cursor.peek() is CALL
+
+
+def test_entries_put_rows_together() -> None:
+    rows = [
+        START,
+        CALL,
+        Command(EntryType.STATE, "n", b"1", 1_001),
+        Command(EntryType.CALL, "ship", b"[]", 1_002),
+        Completion(CANCEL, b"null", 1_003),
+        Completion(2, b'"late"', 1_004),
+        Completion(0, None, 1_005, Failure("builtins", "ValueError", "no")),
+    ]
+    tried = Attempt(2, 1, 1_000, 1_001, Failure("builtins", "OSError", "away"))
+    charge, state, ship, cancel = entries(rows, [tried])
+    assert (charge.completed, charge.output_json, charge.error and charge.error.message) == (True, None, "no")
+    assert (state.completed, state.completion_order) == (True, None)
+    assert (ship.output_json, ship.completion_order, ship.attempts) == ('"late"', 1, (tried,))
+    assert cancel.entry_type is EntryType.CANCEL
+
+
+def test_a_row_that_cannot_be_read_is_named_by_workflow_and_index() -> None:
+    raw = [pack(START), pack(CALL), pack(CALL)]
+    with pytest.raises(JournalCorrupted, match=r"row 2 of the journal of 'order-1' \(behind entry 0\)"):
+        decode_rows("order-1", [*raw[:2], raw[2][:-1] + b"\xff"])
+    with pytest.raises(JournalCorrupted, match="no start"):
+        decode_rows("order-1", raw[1:])
+    with pytest.raises(JournalCorrupted, match="no start"):
+        decode_rows("order-1", [])
+
+
+@given(st.integers(1, 60), st.floats(0.001, 10), st.floats(1, 5), st.floats(0, 1), st.integers())
+def test_delays_grow_to_their_bound_and_stay_within_the_jitter(
+    n: int, first: float, factor: float, jitter: float, seed: int
+) -> None:
+    policy = RetryPolicy(initial_delay=first, factor=factor, max_delay=60.0, jitter=jitter)
+    bare = RetryPolicy(initial_delay=first, factor=factor, max_delay=60.0, jitter=0).delays(n)
+    assert all(a <= b for a, b in pairwise(bare))
+    assert max(bare) <= 60.0
+    assert policy.delays(n, seed) == policy.delays(n, seed)
+    for delay, base in zip(policy.delays(n, seed), bare, strict=True):
+        assert base * (1 - jitter) * 0.999 <= delay <= base * (1 + jitter) * 1.001
+
+
+def test_a_policy_gives_up_by_attempts_by_deadline_and_by_type() -> None:
+    policy = RetryPolicy(max_attempts=3, deadline=1.0, jitter=0, no_retry=(KeyError,))
+    assert policy.next_delay_s(1, 0.0, OSError(), "s") == pytest.approx(0.1)
+    assert policy.next_delay_s(3, 0.0, OSError(), "s") is None
+    assert policy.next_delay_s(1, 0.95, OSError(), "s") is None
+    assert policy.next_delay_s(1, 0.0, KeyError(), "s") is None
+    for wrong in ({"initial_delay": 0}, {"factor": 0.5}, {"max_delay": 0.01}, {"max_attempts": 0}, {"jitter": 2}, {"deadline": 0}):
+        with pytest.raises(ValueError, match="RetryPolicy"):
+            RetryPolicy(**wrong)
+
+
+@given(st.lists(st.integers(0, 30_000), max_size=40), st.integers(1, 20))
+def test_timers_come_due_in_order_and_none_is_missed(moments: list[int], step: int) -> None:
+    queue = TimerQueue(window_ms=10_000)
+    rows = sorted((at, f"w{index}", 0, 0) for index, at in enumerate(moments))
+    came: list[tuple[int, str, int, int]] = []
+    for now in range(0, 40_000, step * 500):
+        if queue.needs_extension(now):
+            begin, end = queue.window_end_ms, now + queue.window_ms
+            queue.extend(now, [row for row in rows if begin <= row[0] < end])
+        due = queue.due(now)
+        assert all(timer[0] <= now for timer in due)
+        came += due
+    assert came == rows
+    assert len(queue) == 0
+
+
+IDS = st.text(min_size=1, max_size=20).filter(lambda text: "\0" not in text)
+
+
+@given(IDS, st.integers(0, 2**60), st.integers(0, 9), st.integers(0, 9))
+def test_keys_of_one_partition_are_one_range_and_parse_back(workflow_id: str, at: int, run: int, number: int) -> None:
+    try:
+        workflow_id.encode()
+    except UnicodeEncodeError:
+        return
+    partition = keys.partition_of(workflow_id)
+    timer = keys.timer(partition, at, workflow_id, run, number)
+    assert keys.parse_timer(timer) == (at, workflow_id, run, number)
+    for table in keys.OF_ONE_EXECUTION:
+        key = keys.of(partition, table, workflow_id)
+        assert keys.parse_id(key) == workflow_id
+        assert keys.number(partition, 2) <= key < keys.number(partition + 1, 2)
+
+
+@pytest.mark.parametrize("bad", ["", "a\0b", "x" * 513, "\ud800"])
+def test_an_id_that_cannot_be_one_is_refused(bad: str) -> None:
+    with pytest.raises((WorkflowError, UnicodeEncodeError)):
+        keys.id_bytes(bad)
+
+
+class Declined(Exception):
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code, self.reason = code, reason
+
+
+class Reworded(Exception):
+    def __init__(self, code: int) -> None:
+        super().__init__(f"code {code}")
+
+
+def test_an_exception_comes_back_as_its_class_or_as_text() -> None:
+    again = failures.rebuild(failures.record(Declined(7, "no funds")))
+    assert isinstance(again, Declined)
+    assert (again.code, again.reason) == (7, "no funds")
+    text = failures.rebuild(failures.record(Reworded(7)))
+    assert isinstance(text, FunctionFailed)
+    assert text.message == "code 7"
+    twice = failures.rebuild(failures.record(text))
+    assert isinstance(twice, FunctionFailed)
+    assert (twice.error_type, twice.message) == (text.error_type, text.message)
+    try:
+        raise Declined(1, "outer") from ValueError("inner")
+    except Declined as error:
+        chained = failures.rebuild(failures.record(error))
+    assert isinstance(chained.__cause__, ValueError)
+
+
+def test_a_class_that_is_gone_is_an_operators_matter() -> None:
+    gone = Failure("no.such.module", "Gone", "text", b"[]", rebuildable=True)
+    with pytest.raises(ReplayError, match="deploy code that has the class"):
+        failures.rebuild(gone)

@@ -1,0 +1,105 @@
+"""The README's order workflow: it is as short as promised, it runs, and it survives a crash at every journal write."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import durable
+from durable.testing import crash_everywhere, run
+
+ROOT = Path(__file__).resolve().parents[2]
+LINES_MAX = 20
+
+
+def blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf8"), re.DOTALL)
+
+
+@pytest.fixture
+def order() -> Any:
+    """The workflow's block, as a module."""
+    made = ModuleType("readme_order")
+    sys.modules[made.__name__] = made
+    exec(compile(blocks()[0], "README.md", "exec"), made.__dict__)
+    yield made
+    del sys.modules[made.__name__]
+
+
+async def ordered(order: Any, *answers: bool, failures: int = 0) -> tuple[str, durable.journal.journal.Journal]:
+    bodies = 0
+
+    async def charge(name: str) -> str:
+        nonlocal bodies
+        bodies += 1
+        if bodies <= failures:
+            raise ConnectionError("the bank does not answer")
+        return f"payment-of-{name}"
+
+    order.charge.body = charge
+    async with durable.open("memory:") as runtime:
+        handle = await runtime.submit(order.process_order, "order-7", workflow_id="order-7")
+        for answer in answers:
+            await handle.send("approval", answer)
+        result = await handle.result()
+        return result, await handle.journal()
+
+
+def test_the_order_workflow_takes_at_most_twenty_lines() -> None:
+    lines = [line for line in blocks()[0].splitlines() if line.strip()]
+    assert len(lines) <= LINES_MAX
+
+
+def test_an_approved_order_is_charged_shipped_and_asked_about_after_two_weeks(order: Any) -> None:
+    result, journal = run(ordered(order, True))
+    assert result == "payment-of-order-7, parcel-of-order-7"
+    assert (journal[-1].name, journal[-1].completed) == ("ask", True)
+    assert journal[-1].timestamp - journal[0].timestamp >= 14 * 86_400 * 1000
+
+
+@pytest.mark.parametrize("answers", [(), (False,)], ids=["nobody answers", "refused"])
+def test_an_order_that_is_not_approved_is_not_shipped(order: Any, answers: tuple[bool, ...]) -> None:
+    result, journal = run(ordered(order, *answers))
+    assert result == "payment-of-order-7, nothing"
+    assert "ship" not in [entry.name for entry in journal]
+
+
+def test_the_charge_is_tried_again(order: Any) -> None:
+    result, journal = run(ordered(order, True, failures=4))
+    assert result == "payment-of-order-7, parcel-of-order-7"
+    assert len(journal[0].attempts) == 4
+
+
+def test_it_ends_alike_whichever_journal_write_is_struck_by_a_crash(order: Any) -> None:
+    report = crash_everywhere(order.process_order, "order-7", sends=[("approval", True)])
+    assert not report.problems, str(report)
+
+
+def test_the_program_runs_as_it_is_written_and_runs_again(
+    order: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    program, last_line = blocks()[1].rstrip().rsplit("\n", 1)
+    assert last_line == "asyncio.run(main())"
+    exec(compile(program, "README.md", "exec"), order.__dict__)
+    run(order.main())
+    assert capsys.readouterr().out == "How was it, order-7?\npayment-of-order-7, parcel-of-order-7\n"
+    assert (tmp_path / "orders.db").is_dir()
+
+
+def test_the_promise_is_the_book_s_word_for_word() -> None:
+    def words(path: str) -> str:
+        return " ".join((ROOT / path).read_text("utf8").replace("\n> ", "\n").split())
+
+    promise = (
+        "A function's or side effect's body runs at least once. Its recorded result, timers, messages and keyed state take "
+        "effect exactly once. A `once=True` function whose outcome is unknown fails with `OutcomeUnknown` instead of running "
+        "again."
+    )
+    assert promise in words("README.md")
+    assert promise in words("book/chapters/01-introduction.md")
