@@ -45,7 +45,8 @@ Step = tuple[str, int, int]
 """``(workflow_id, run, sequence_number)``: one operation of one execution."""
 
 SYNC_S = 0.001
-WRITES_MAX = 100_000
+WRITES_MAX = 5_000
+"""A workflow with more journal writes than this could not be crashed at each of them in a lifetime."""
 OTHERS_S = 86_400.0
 """How long the other executions (detached children) go on when the one that was asked for has finished, in virtual time."""
 
