@@ -71,7 +71,7 @@ def finish(crashed: Crashed) -> Finished:
     store, witness = InMemoryStore.open(), Witness()
     store.write(crashed.rows)
     witness.kept(crashed.rows)
-    life = live(plan_of(SHAPES[crashed.shape]), store, witness, None, crashed.elapsed_s)
+    life = live(plan_of(SHAPES[crashed.shape]), store, witness, None, crashed.elapsed_s, writes_max=500)
     left = [key[2:].decode(errors="replace") for key, _ in store.scan(b"") if key[2:3] in b"aotm" and key[:1] != b"\xff"]
     return Finished(crashed.shape, crashed.death, crashed.endings, life.endings or {}, witness.faults, left)
 

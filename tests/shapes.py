@@ -40,6 +40,11 @@ async def add(a: int, b: int) -> int:
 
 
 @durable.function
+async def count(words: set[str]) -> int:
+    return len(words)
+
+
+@durable.function
 def square(n: int) -> int:
     return n * n
 
@@ -240,6 +245,28 @@ async def task_group_fails(ctx: Context, n: int) -> list[str]:
     return found
 
 
+@durable.workflow("shape-cleaning-up")
+async def cleaning_up(ctx: Context, n: int) -> int:
+    """A TaskGroup keeps its tasks in a set and cancels them in its order: that order must be the same in every process."""
+    cleaned = 0
+
+    async def worker(name: str) -> None:
+        nonlocal cleaned
+        try:
+            await ctx.sleep(10_000)
+        except asyncio.CancelledError:
+            await ctx.call(note, name)
+            cleaned += 1
+            raise
+
+    with suppress(ExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            for step in range(8):
+                group.create_task(worker(f"worker {step}"))
+            group.create_task(ctx.call(refuse, "group"))
+    return cleaned
+
+
 @durable.workflow("shape-timeout")
 async def timeout(ctx: Context, n: int) -> list[Any]:
     try:
@@ -363,6 +390,7 @@ async def fails(ctx: Context, n: int) -> int:
 async def sets(ctx: Context, n: int) -> list[Any]:
     """Sets of strings iterate by hash seed; what is encoded from one must not."""
     words = await ctx.side_effect("words", lambda: {"delta", "alpha", "charlie", "bravo"}, set[str])
+    await ctx.call(count, words)
     tasks = {asyncio.create_task(_pair(ctx, step)) for step in range(3)}
     finished, _ = await asyncio.wait(tasks)
     return [sorted(words), sorted(task.result() for task in finished)]
@@ -388,6 +416,7 @@ SHAPES: dict[str, Shape] = {
         Shape(mailbox, result=["2", "1", "3"], sends=(Send("a", "1"), Send("b", "2"), Send("a", "3"))),
         Shape(task_group, 1, [12, 13, 14, 2]),
         Shape(task_group_fails, 1, ["refused group"]),
+        Shape(cleaning_up, 1, 8),
         Shape(timeout, 1, ["late", 2]),
         Shape(shield, 1, ["late", 12]),
         Shape(wait_for, 1, [2]),

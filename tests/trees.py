@@ -91,6 +91,11 @@ async def _leaf(ctx: Context, kind: str, n: int) -> Any:
                 return await ctx.receive(f"channel-{n}", timeout=2)
             except TimeoutError:
                 return "late"
+        case "noted":
+            try:
+                return await ctx.receive("never")
+            finally:
+                await ctx.call(body, n)
         case "send":
             return await ctx.send(f"other-{n}", "channel", n)
         case "child" | "detached":

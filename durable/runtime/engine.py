@@ -10,9 +10,7 @@ Whatever is not in memory is durable; so an execution that is not in ``live`` is
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import sys
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +34,8 @@ from durable.runtime.answer import Answer
 from durable.runtime.batches import Batches, PartitionBatch
 from durable.runtime.calls import Calls
 from durable.runtime.config import NodeConfig
-from durable.runtime.execution import Execution, child_base
+from durable.runtime.execution import PYTHON, Execution, child_base
+from durable.runtime.newcomers import Newcomers
 from durable.runtime.post import PostOffice
 from durable.runtime.scheduler import Scheduler
 from durable.runtime.transitions import Event
@@ -46,7 +45,6 @@ from durable.workflows.machine import Outcome
 
 log = logging.getLogger("durable")
 CLOCK_ROW_MS = 1_000
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class Engine:
@@ -59,10 +57,10 @@ class Engine:
         self.entropy = entropy
         self.loop = asyncio.get_running_loop()
         self.live: dict[str, Execution] = {}
-        self.stuck: dict[str, dict[str, None]] = {}
         self.waiters: dict[str, list[asyncio.Future[StatusRow]]] = {}
         self.failure: BaseException | None = None
         self.closed = False
+        self.pythons_seen: set[str] = set()
         self.log = durable_log
         self.batches = Batches(durable_log, self.fail)
         self.scheduler = Scheduler(config, self.drive, self._flush, self.park)
@@ -71,7 +69,7 @@ class Engine:
         self.post = PostOffice(self)
         self.alarm = Alarm(clock.now_ms, self._timers_between, self._fire, self._flush)
         self._clock_row_ms = 0
-        REGISTRY.listen(self)
+        self.newcomers = Newcomers(self)
 
     # --- in and out of memory
 
@@ -179,11 +177,15 @@ class Engine:
                 self._diverge(execution, machine.divergence)
                 return
             if outcome is not None:
+                if outcome.next_input_json is not None and any(answer.sequence_number == CANCEL for answer in inbox):
+                    outcome = Outcome(Status.CANCELLED)  # between two runs there is no code that could clean up
                 if outcome.next_input_json is None:
                     self._finish(execution, outcome, batch, now_ms)
                     return
                 self._next_run(execution, outcome.next_input_json, batch, now_ms)
-            elif inbox:
+                self.scheduler.wake(execution)  # in a turn of its own: a run that waits for nothing must not hold up others
+                return
+            if inbox:
                 execution.step(inbox.popleft(), batch, now_ms)
             elif execution.due:
                 self._timer_due(execution, execution.due.pop(0), batch, now_ms)
@@ -216,10 +218,24 @@ class Engine:
         if execution.rows == 1 and execution.start is not None:
             execution.begin(workflow, batch, now_ms, self.config.value_bytes_max)
         else:
-            execution.load(workflow, self.storage, batch, now_ms, self.config.value_bytes_max)
+            try:
+                execution.load(workflow, self.storage, batch, now_ms, self.config.value_bytes_max)
+            finally:
+                self._warn_of_python(execution)
         execution.move(Event.STEP)
         execution.status_write(batch, now_ms)
         return True
+
+    def _warn_of_python(self, execution: Execution) -> None:
+        """Once for each other version of Python: asyncio's own steps differ between them (``wait_for``, 3.11 and 3.12)."""
+        start = execution.start
+        if start is not None and start.python != PYTHON and start.python not in self.pythons_seen:
+            self.pythons_seen.add(start.python)
+            log.warning(
+                "execution %s was begun under Python %s, and this is %s: a workflow that leans on asyncio's inner order may "
+                "diverge. Nothing would be lost: run it under %s again, and it goes on.",
+                execution.workflow_id, start.python, PYTHON, start.python,
+            )
 
     def _next_run(self, execution: Execution, input_json: bytes, batch: PartitionBatch, now_ms: int) -> None:
         self._drop_calls(execution)
@@ -228,14 +244,9 @@ class Engine:
         execution.begin(self._workflow(execution), batch, now_ms, self.config.value_bytes_max)
 
     def _drop_answers(self, execution: Execution, batch: PartitionBatch) -> None:
-        """What was answered to the run that ends is nothing to the next, which counts from 0 again: but a cancel is."""
-        answers = list(execution.inbox)
+        """The run ends: what was answered to it is nothing to the next, which counts from 0 again. Whoever sent it is told."""
+        batch.effects.extend((answer.recorded,) for answer in execution.inbox if answer.recorded is not None)
         execution.inbox.clear()
-        for answer in answers:
-            if answer.sequence_number == CANCEL:
-                execution.inbox.append(answer)
-            elif answer.recorded is not None:
-                batch.effects.append((answer.recorded,))
         execution.due.clear()
 
     def _workflow(self, execution: Execution) -> Workflow[Any, Any]:
@@ -258,10 +269,7 @@ class Engine:
 
     def _finish(self, execution: Execution, outcome: Outcome, batch: PartitionBatch, now_ms: int) -> None:
         self._drop_calls(execution)
-        for answer in execution.inbox:  # nobody is left to be told: whoever sent it may forget it
-            if answer.recorded is not None:
-                batch.effects.append((answer.recorded,))
-        execution.inbox.clear()
+        self._drop_answers(execution, batch)
         execution.finish(outcome, batch, now_ms)
         execution.drop()
         self.scheduler.release(execution)
@@ -353,7 +361,7 @@ class Engine:
         batch = self.put_down(execution)
         row = execution.status_write(batch, self.clock.now_ms())
         execution.set_active(batch, True)
-        self.stuck.setdefault(execution.workflow_name, {})[execution.workflow_id] = None
+        self.newcomers.wait(execution)
         self.scheduler.release(execution)
         batch.effects.append((self._stopped, execution, row))
         if any(answer.sequence_number == CANCEL for answer in execution.inbox):
@@ -373,32 +381,9 @@ class Engine:
             name,
         )
         execution.status = Status.WAITING
-        self.stuck.setdefault(name, {})[execution.workflow_id] = None
+        self.newcomers.wait(execution)
         execution.status_write(self.batch(execution), self.clock.now_ms())
         self.scheduler.release(execution)
-
-    def registered(self, item: Any) -> None:
-        """The registry has a new definition: start what waited for it."""
-        if not isinstance(item, Workflow) or item.name not in self.stuck or self.closed or self.loop.is_closed():
-            return
-        try:
-            here = asyncio.get_running_loop() is self.loop
-        except RuntimeError:
-            here = False
-        if here:
-            self._try_again(item.name)
-        else:
-            with contextlib.suppress(RuntimeError):  # its loop has gone without closing it: nothing can go on there
-                self.loop.call_soon_threadsafe(self._try_again, item.name)
-
-    def _try_again(self, name: str) -> None:
-        for workflow_id in self.stuck.pop(name, {}):
-            execution = self.find(workflow_id)
-            if execution is not None and execution.machine is None and not execution.paused:
-                if execution.status in (Status.WAITING, Status.DIVERGED):
-                    execution.move(Event.NEW_CODE)
-                execution.error = None
-                self.batches.after(execution.partition, self.scheduler.wake, execution)
 
     # --- functions
 

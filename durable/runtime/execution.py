@@ -12,6 +12,7 @@ replay the commands, apply the recorded completions, then take up what was under
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -41,6 +42,9 @@ from durable.storage.node import NodeStorage, attempt_write, heartbeat_key, jour
 from durable.workflows.definition import Workflow
 from durable.workflows.machine import Outcome, WorkflowMachine
 from durable.workflows.replaying import replay
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""Each run notes the version that wrote it."""
 
 
 class Node(Protocol):
@@ -199,8 +203,9 @@ class Execution:
         rows = storage.rows(self.workflow_id, self.incarnation, self.run)
         start = rows[0]
         assert isinstance(start, Start)
+        self.start = start
         machine = replay(workflow, start, rows, self.workflow_id, now_ms, value_bytes_max)
-        self.start, self.machine, self.rows = start, machine, len(rows)
+        self.machine, self.rows = machine, len(rows)
         self.open_mailbox(storage)
         self.timers.clear()
         self.receivers.clear()
@@ -315,7 +320,7 @@ class Execution:
             version=machine.workflow.version,
             input_json=input_json,
             timestamp=max(now_ms, machine.now_ms),
-            python=start.python,
+            python=PYTHON,
             incarnation=self.incarnation,
             run=self.run,
             seed=seed,

@@ -22,7 +22,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from durable.errors import EncodingError, FunctionTimeout, OutcomeUnknown, ValueTooLarge
+from durable.errors import EncodingError, FunctionFailed, FunctionTimeout, OutcomeUnknown, ValueTooLarge
 from durable.journal import failures
 from durable.journal.codec import ANY, encode_value
 from durable.journal.entries import Attempt, Failure
@@ -110,12 +110,11 @@ class FunctionRunner:
     def _start_function(self, running: RunningCall, work: CallWork, context: contextvars.Context) -> None:
         function = work.function
         if function.executor == "process":
-            body = run_in_process(function, running.operation.input_json)
-            self._run_task(running, body, context)
+            self._run_task(running, lambda: run_in_process(function, running.operation.input_json), context)
         else:
             args, kwargs = function.decode_arguments(running.operation.input_json)
             if function.executor == "loop":
-                self._run_task(running, function.body(*args, **kwargs), context)
+                self._run_task(running, lambda: function.body(*args, **kwargs), context)
             else:
                 self._run_thread(running, lambda: function.body(*args, **kwargs), context)
         if work.timeout_s is not None:
@@ -123,19 +122,19 @@ class FunctionRunner:
 
     def _start_side_effect(self, running: RunningCall, work: SideEffectWork, context: contextvars.Context) -> None:
         if inspect.iscoroutinefunction(work.body):
-            self._run_task(running, work.body(), context)
+            self._run_task(running, work.body, context)
         else:
             self._run_thread(running, work.body, context)
 
-    def _run_task(self, running: RunningCall, body: Any, context: contextvars.Context) -> None:
-        running.task = task = self._loop.create_task(body, context=context)
+    def _run_task(self, running: RunningCall, body: Callable[[], Any], context: contextvars.Context) -> None:
+        running.task = task = self._loop.create_task(_without_exit(body), context=context)
         task.add_done_callback(running.task_done)
 
     def _run_thread(self, running: RunningCall, body: Callable[[], Any], context: contextvars.Context) -> None:
         def done(result: Any, error: BaseException | None) -> None:
             if inspect.iscoroutine(result):  # `lambda: client.send(…)` where send is async
                 if running.execution.calls.get(running.operation.sequence_number) is running:
-                    self._run_task(running, result, context)
+                    self._run_task(running, lambda: result, context)
                 else:
                     result.close()
             else:
@@ -243,3 +242,11 @@ class FunctionRunner:
     def _heartbeat(self, call: Call, details: Any) -> None:
         data = encode_value(details, "heartbeat", self._value_bytes_max)
         self._loop.call_soon_threadsafe(self._beat, call, data)
+
+
+async def _without_exit(body: Callable[[], Any]) -> Any:
+    """A body that calls ``sys.exit`` fails its call, as it does in a thread; it must not take the event loop along."""
+    try:
+        return await body()
+    except SystemExit as error:
+        raise FunctionFailed("SystemExit", str(error)) from error

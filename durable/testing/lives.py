@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -45,12 +45,18 @@ Step = tuple[str, int, int]
 """``(workflow_id, run, sequence_number)``: one operation of one execution."""
 
 SYNC_S = 0.001
+WRITES_MAX = 5_000
+"""A workflow with more journal writes than this could not be crashed at each of them in a lifetime."""
 OTHERS_S = 86_400.0
 """How long the other executions (detached children) go on when the one that was asked for has finished, in virtual time."""
 
 
 class Crash(SystemExit):
     """The process dies here. A `SystemExit`, because that is what leaves an event loop at once."""
+
+
+class Endless(SystemExit):
+    """This life goes round in circles. A `SystemExit` for the same reason."""
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -154,10 +160,11 @@ class MortalLog:
     The millisecond is the fsync: a node that does not wait for it acts before its rows are kept, and is seen.
     """
 
-    def __init__(self, store: Store, witness: Witness, death: Death | None) -> None:
+    def __init__(self, store: Store, witness: Witness, death: Death | None, writes_max: int) -> None:
         self._store = store
         self._witness = witness
         self._death = death
+        self._writes_max = writes_max
         self._waiting: deque[tuple[Batch, asyncio.Future[None]]] = deque()
         self.writes = 0
 
@@ -171,6 +178,8 @@ class MortalLog:
     def _next(self) -> None:
         batch, durable = self._waiting.popleft()
         self.writes += 1
+        if self.writes > self._writes_max:
+            raise Endless
         dies = self._death is not None and self.writes == self._death.write
         if self._death is None or not dies or self._death.after:
             self._keep(batch)
@@ -201,14 +210,22 @@ class Life(msgspec.Struct):
     writes: int
 
 
-def live(plan: Plan, store: Store, witness: Witness, death: Death | None = None, elapsed_s: float = 0.0) -> Life:
+def live(
+    plan: Plan,
+    store: Store,
+    witness: Witness,
+    death: Death | None = None,
+    elapsed_s: float = 0.0,
+    writes_max: int = WRITES_MAX,
+) -> Life:
     """Open a node on the store, carry out the plan, and come to the end or to the crash.
 
-    ``elapsed_s`` is the virtual time at which the life before ended: a crashed process is back in no time.
+    ``elapsed_s`` is the virtual time at which the life before ended: a crashed process is back in no time. A life that makes
+    more than ``writes_max`` journal writes is ended: it goes round in circles.
     """
     loop = VirtualLoop(elapsed_s=elapsed_s)
     loop.set_exception_handler(lambda _, context: witness.node_raised(context))
-    log = MortalLog(store, witness, death)
+    log = MortalLog(store, witness, death, writes_max)
     made: list[NodeRuntime] = []
     endings = None
     try:
@@ -216,6 +233,9 @@ def live(plan: Plan, store: Store, witness: Witness, death: Death | None = None,
     except Crash:
         pass
     except NothingWillHappen:
+        endings = endings_in(store)
+    except Endless:
+        witness.faults.append(f"it came to no end within {writes_max:,} journal writes")
         endings = endings_in(store)
     finally:
         for runtime in made:
@@ -279,8 +299,12 @@ def _watch(runner: FunctionRunner, witness: Witness) -> None:
                 (running.execution.workflow_id, running.execution.run, running.operation.sequence_number)
             )
 
-    def watched_task(running: RunningCall, body: Any, context: Any) -> None:
-        run_task(running, _WatchedBody(body, lambda: begins(running)), context)
+    def watched_task(running: RunningCall, body: Callable[[], Any], context: Any) -> None:
+        def watched() -> Any:
+            begins(running)
+            return body()
+
+        run_task(running, watched, context)
 
     def watched_thread(running: RunningCall, body: Callable[[], Any], context: Any) -> None:
         def watched() -> Any:
@@ -291,29 +315,6 @@ def _watch(runner: FunctionRunner, witness: Witness) -> None:
 
     runner._run_task = watched_task  # type: ignore[method-assign]
     runner._run_thread = watched_thread  # type: ignore[method-assign]
-
-
-class _WatchedBody(Coroutine[Any, Any, Any]):
-    """A coroutine that tells when it takes its first step."""
-
-    def __init__(self, body: Coroutine[Any, Any, Any], begins: Callable[[], None]) -> None:
-        self._body = body
-        self._begins: Callable[[], None] | None = begins
-
-    def send(self, value: Any) -> Any:
-        if self._begins is not None:
-            begins, self._begins = self._begins, None
-            begins()
-        return self._body.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        return self._body.throw(*error)
-
-    def close(self) -> None:
-        self._body.close()
-
-    def __await__(self) -> Any:
-        raise NotImplementedError("a task takes its steps")
 
 
 def _bury(runtime: NodeRuntime) -> None:

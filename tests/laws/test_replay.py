@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from trees import START_MS, TREES, World, commands_of, start_of, tree
 
 from durable.errors import NonDeterminismError
+from durable.journal import failures
 from durable.journal.entries import Command, Completion, EntryType, Row, Status
 from durable.workflows.machine import WorkflowMachine
 from durable.workflows.replaying import replay
@@ -115,3 +116,20 @@ def test_a_dead_machine_takes_no_more_operations() -> None:
     machine.close()
     assert machine.take_commands() == []
     assert machine.take_abandoned() == []
+
+
+def test_tasks_that_a_group_cancels_together_are_cancelled_in_the_same_order_every_time() -> None:
+    """asyncio keeps them in a set. Worlds are kept alive, so that each next one has its tasks at other addresses."""
+    shape = ["group", [["call", 1], *(["noted", n] for n in range(40))]]
+    worlds: list[World] = []
+    for _ in range(6):
+        world = World(shape, 0)
+        world.machine.begin()
+        world.collect()
+        world.answer(Completion(0, None, START_MS, failures.record(ValueError("the group ends"))))
+        worlds.append(world)
+    first = commands_of(worlds[0].rows)
+    assert len(first) == 81
+    assert all(commands_of(world.rows) == first for world in worlds)
+    orders = {tuple(sorted(world.machine.pending)) for world in worlds}
+    assert len(orders) == 1

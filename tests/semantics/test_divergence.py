@@ -105,6 +105,7 @@ async def test_a_change_is_reported_with_both_lines_and_undone_by_putting_the_co
         assert cause in told
         assert "test_divergence.py:" in line_in(told, "recorded")
         assert "test_divergence.py:" in line_in(told, "attempted") or "nothing, before" in line_in(told, "attempted")
+        assert ("before the workflow returned" in told) == (change in ("raises", "missing at the end"))
         assert await handle.status() is Status.DIVERGED
         before = [entry.output_json for entry in await handle.journal()]
 
@@ -206,3 +207,22 @@ async def test_registering_again_in_a_running_process_changes_nothing_for_matchi
         workflow("drift-again")(original)
         await handle.send("end", "x")
         assert await handle.result(timeout=5) == ["a1", "b1", "x"]
+
+
+@asynchronous
+async def test_a_journal_of_another_python_is_said_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = held()
+    workflow("drift-python")(original)
+    with monkeypatch.context() as patched:
+        patched.setattr("durable.runtime.engine.PYTHON", "3.7")
+        runtime = await open_node(log=log)
+        for name in ("d6", "d7"):
+            await runtime.submit("drift-python", workflow_id=name)
+        await until(lambda: all("end" in runtime._engine.live[name].receivers for name in ("d6", "d7")), "both wait")
+        await runtime.close()
+    with caplog.at_level(logging.WARNING, "durable"):
+        async with await open_node(log.survivors()) as again:
+            for name in ("d6", "d7"):
+                await again.handle(name).send("end", "x")
+                assert await again.handle(name).result(timeout=5) == ["a1", "b1", "x"]
+    assert caplog.text.count("begun under Python 3.7") == 1

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from nodes import Gate, asynchronous, held, open_node, reached, turns, until
 
+import durable
 from durable import Context, Status, WorkflowCancelled, function, workflow
 
 
@@ -208,3 +209,68 @@ async def test_a_timer_that_a_run_leaves_behind_does_not_wake_the_next() -> None
             runtime._engine.alarm._ring()
             await turns()
         assert await handle.result(timeout=5) >= 5
+
+
+@asynchronous
+async def test_the_result_of_an_old_runs_child_is_not_taken_for_that_of_the_new_run() -> None:
+    @workflow("runs-named-child")
+    async def child(ctx: Context) -> str:
+        return await ctx.receive("say", str)
+
+    @workflow("runs-child-parent")
+    async def parent(ctx: Context, run: int = 0) -> str:
+        started = ctx.start(child, workflow_id=f"r9-child-{run}", detached=run == 0)
+        if run == 0:
+            ctx.continue_as_new(1)
+        return await started
+
+    async with await open_node() as runtime:
+        handle = await runtime.submit(parent, workflow_id="r9")
+        for run in (0, 1):
+            await until(lambda: runtime._engine.storage.status(f"r9-child-{run}"), "the child began")  # noqa: B023
+        await runtime.handle("r9-child-0").send("say", "old")
+        assert await runtime.handle("r9-child-0").result(timeout=5) == "old"
+        await turns()
+        assert await handle.status() is Status.WAITING
+        await runtime.handle("r9-child-1").send("say", "new")
+        assert await handle.result(timeout=5) == "new"
+
+
+@asynchronous
+async def test_cancelling_twice_is_one_request_in_the_journal() -> None:
+    @workflow("runs-cleanup")
+    async def cleanup(ctx: Context) -> None:
+        try:
+            await ctx.receive("never")
+        finally:
+            await ctx.receive("cleaned")
+
+    async with await open_node() as runtime:
+        handle = await runtime.submit(cleanup, workflow_id="r10")
+        await reached(handle, Status.WAITING)
+        await handle.cancel()
+        await handle.cancel()
+        assert [entry.entry_type.name for entry in await handle.journal()] == ["RECEIVE", "CANCEL", "RECEIVE"]
+        await handle.send("cleaned")
+        with pytest.raises(WorkflowCancelled):
+            await handle.result(timeout=5)
+
+
+def test_a_workflow_that_only_continues_as_new_does_not_hold_up_others() -> None:
+    @workflow("runs-spinner")
+    async def spinner(ctx: Context, n: int) -> None:
+        ctx.continue_as_new(n + 1)
+
+    @workflow("runs-bystander")
+    async def bystander(ctx: Context) -> str:
+        await ctx.sleep(0.01)
+        return "seen"
+
+    async def main() -> str:
+        async with durable.open("memory:") as runtime:
+            spinning = await runtime.submit(spinner, 0, workflow_id="spinner")
+            result = await (await runtime.submit(bystander)).result(timeout=10)
+            await spinning.cancel()
+            return result
+
+    assert asyncio.run(main()) == "seen"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,10 +76,12 @@ def test_a_row_that_cannot_be_read_is_named_by_workflow_and_index() -> None:
 
 
 @given(st.integers(1, 60), st.floats(0.001, 10), st.floats(1, 5), st.floats(0, 1), st.integers())
-def test_delays_grow_to_their_bound_and_stay_within_the_jitter(n: int, first: float, factor: float, jitter: float, seed: int) -> None:
+def test_delays_grow_to_their_bound_and_stay_within_the_jitter(
+    n: int, first: float, factor: float, jitter: float, seed: int
+) -> None:
     policy = RetryPolicy(initial_delay=first, factor=factor, max_delay=60.0, jitter=jitter)
     bare = RetryPolicy(initial_delay=first, factor=factor, max_delay=60.0, jitter=0).delays(n)
-    assert all(a <= b for a, b in zip(bare, bare[1:], strict=False))
+    assert all(a <= b for a, b in pairwise(bare))
     assert max(bare) <= 60.0
     assert policy.delays(n, seed) == policy.delays(n, seed)
     for delay, base in zip(policy.delays(n, seed), bare, strict=True):
@@ -111,7 +115,10 @@ def test_timers_come_due_in_order_and_none_is_missed(moments: list[int], step: i
     assert len(queue) == 0
 
 
-@given(st.text(min_size=1, max_size=20).filter(lambda text: "\0" not in text), st.integers(0, 2**60), st.integers(0, 9), st.integers(0, 9))
+IDS = st.text(min_size=1, max_size=20).filter(lambda text: "\0" not in text)
+
+
+@given(IDS, st.integers(0, 2**60), st.integers(0, 9), st.integers(0, 9))
 def test_keys_of_one_partition_are_one_range_and_parse_back(workflow_id: str, at: int, run: int, number: int) -> None:
     try:
         workflow_id.encode()

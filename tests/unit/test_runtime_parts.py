@@ -214,7 +214,7 @@ def test_a_node_whose_loop_is_gone_does_not_keep_others_from_registering() -> No
 
     async def leave() -> Any:
         runtime = await open_node()
-        runtime._engine.stuck["unit-stuck"] = {"w": None}
+        runtime._engine.newcomers._waiting["unit-stuck"] = {"w": None}
         return runtime
 
     runtime = asyncio.run(leave())

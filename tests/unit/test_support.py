@@ -88,9 +88,10 @@ def run(main):
 
 
 def gone(pid: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return False
+    """Whether a process has ended. An orphan that has ended and that nobody has waited for (a zombie) has ended too."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "Z"
     return True
 
 

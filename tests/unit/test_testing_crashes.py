@@ -18,8 +18,9 @@ from durable.journal.retry import NO_RETRY
 from durable.ports import Batch, Write
 from durable.runtime.execution import Execution
 from durable.runtime.operations import BEGIN, begin_call
+from durable.storage import InMemoryStore
 from durable.testing import Send, crash_everywhere, crash_everywhere_async
-from durable.testing.lives import MortalLog
+from durable.testing.lives import MortalLog, Plan, Witness, live
 from durable.workflows.context import CallWork
 
 world: dict[str, int] = {}
@@ -116,6 +117,19 @@ def test_messages_and_a_cancel_from_outside() -> None:
 def test_a_workflow_that_never_ends_is_refused_with_what_it_waits_for() -> None:
     with pytest.raises(WorkflowError, match="waits for RECEIVE approved"):
         crash_everywhere(approval)
+
+
+def test_a_life_that_goes_round_in_circles_is_ended() -> None:
+    @durable.workflow("crashes-endless")
+    async def endless(ctx: Context) -> None:
+        while True:
+            await ctx.sleep(60)
+
+    witness, store = Witness(), InMemoryStore.open()
+    life = live(Plan(endless, (), "e"), store, witness, writes_max=50)
+    assert life.endings is not None
+    assert not life.endings["e"].status.finished
+    assert witness.faults == ["it came to no end within 50 journal writes"]
 
 
 def test_in_a_notebook_it_works_both_ways() -> None:

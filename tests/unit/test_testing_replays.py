@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -134,6 +135,27 @@ def test_a_finished_execution_must_also_end_alike_but_one_under_way_may_go_on(fi
         check_replay(changed(other_result), finished)
     check_replay(changed(step_added), under_way)
     check_replay(changed(other_result), under_way)
+
+
+def test_a_step_that_moved_behind_a_wait_is_drift() -> None:
+    @durable.workflow("replays-pair")
+    async def at_once(ctx: Context) -> None:
+        await asyncio.gather(ctx.call(reserve, 1), ctx.call(pay, 2))
+
+    async def record() -> str:
+        async with durable.open("memory:") as runtime:
+            await (await runtime.submit(at_once, workflow_id="p-1")).result()
+            return await runtime.export("p-1")
+
+    journal = run(record())
+
+    @durable.workflow("replays-pair")
+    async def one_after_another(ctx: Context) -> None:
+        await ctx.call(reserve, 1)
+        await ctx.call(pay, 2)
+
+    with pytest.raises(NonDeterminismError, match="attempted: nothing, before the answer to entry 0 is applied"):
+        check_replay(one_after_another, journal)
 
 
 def test_no_function_runs(finished: str, monkeypatch: pytest.MonkeyPatch) -> None:
