@@ -9,11 +9,12 @@ colour, so they are readable by day and by night; the colours are those of Okabe
 tell apart, and no meaning rests on colour alone. Times are relative to the start and rounded, so that two runs of one
 notebook look alike.
 
-Read in this order: `figure`, `words`, `tables`, `timeline`, `delays`, `states` (with `layers`, its layout), `progress`.
+Read in this order: `figure`, `words`, `tables`, `timeline`, `delays`, `states` (with `layers`, its layout), `player`, `progress`.
 """
 
 from durable.notebook.delays import retry_delays
 from durable.notebook.figure import Figure
+from durable.notebook.player import replay_player
 from durable.notebook.progress import progress
 from durable.notebook.states import state_diagram, status_diagram
 from durable.notebook.tables import journal_table, replay_table, table
@@ -25,6 +26,7 @@ __all__ = [
     "journal_table",
     "journal_timeline",
     "progress",
+    "replay_player",
     "replay_table",
     "retry_delays",
     "state_diagram",

@@ -272,3 +272,26 @@ def test_an_attempt_records_when_it_failed_apart_from_when_it_began_and_when_the
             assert attempt.started_at_ms + 25 <= attempt.failed_at_ms < attempt.next_at_ms
 
     asyncio.run(main())
+
+
+def test_the_player_has_a_step_for_every_operation_and_is_linked_without_a_kernel() -> None:
+    widgets = pytest.importorskip("ipywidgets", reason="the extra `notebook` is not installed")
+    from durable.notebook import replay_player
+
+    entry = JournalEntry(
+        sequence_number=0, entry_type=EntryType.CALL, name="charge", input_json="[1]", output_json='"paid"',
+        timestamp=1_000, completed=True,
+    )
+    open_entry = JournalEntry(
+        sequence_number=1, entry_type=EntryType.SLEEP, name="delay_ms", input_json="5", output_json=None,
+        timestamp=1_001, completed=False,
+    )
+    player = replay_player([entry, open_entry])
+    controls, stack = player.children
+    assert isinstance(stack, widgets.Stack)
+    assert [child.max for child in controls.children] == [2, 2]
+    texts = [child.value for child in stack.children]
+    assert "return it" in texts[0]
+    assert "go on waiting" in texts[1]
+    assert "by itself" in texts[2]
+    assert "charge" in texts[1]
