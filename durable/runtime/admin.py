@@ -9,8 +9,9 @@ import msgspec
 
 from durable.errors import JournalCorrupted, WorkflowError, WorkflowNotFound
 from durable.journal import keys
-from durable.journal.codec import pack
+from durable.journal.codec import CorruptRow, pack, unpack_row
 from durable.journal.entries import Command, Row, Start, Status, StatusRow, WorkflowMetadata
+from durable.journal.journal import decode_rows
 from durable.runtime.engine import Engine
 from durable.runtime.execution import child_base
 from durable.runtime.transitions import Event
@@ -132,18 +133,34 @@ def parse_export(text: str) -> tuple[dict[str, Any], list[Row]]:
     return header, rows
 
 
+def _rows_before(storage: NodeStorage, workflow_id: str, status: StatusRow, at: int) -> list[Row]:
+    """The rows before command ``at``. What stands behind is not read: a journal may be forked before a corrupt entry."""
+    raw = storage.raw_rows(workflow_id, status.incarnation, status.run)
+    rows: list[Row] = []
+    commands = 0
+    for data in raw:
+        try:
+            row = unpack_row(data)
+        except CorruptRow:
+            if commands < at or not rows:
+                decode_rows(workflow_id, raw)  # raises, and names the row
+            return rows
+        if isinstance(row, Command):
+            if commands == at:
+                return rows
+            commands += 1
+        rows.append(row)
+    if not 0 <= at <= commands:
+        raise WorkflowError(
+            f"{workflow_id!r} has {commands} operations; it can be forked at 0 to {commands}, not at {at}. Nothing was forked."
+        )
+    return rows
+
+
 async def fork(engine: Engine, workflow_id: str, status: StatusRow, at: int, new_id: str) -> None:
     """Copy the rows before command ``at`` into a new execution, durably, and start it."""
-    rows = engine.storage.rows(workflow_id, status.incarnation, status.run)
-    start = rows[0]
+    start, *kept = _rows_before(engine.storage, workflow_id, status, at)
     assert isinstance(start, Start)
-    places = [index for index, row in enumerate(rows) if isinstance(row, Command)]
-    if not 0 <= at <= len(places):
-        raise WorkflowError(
-            f"{workflow_id!r} has {len(places)} operations; it can be forked at 0 to {len(places)}, not at {at}. Nothing was "
-            "forked."
-        )
-    kept = rows[1 : places[at]] if at < len(places) else rows[1:]
     incarnation = engine.entropy.random_bytes(8)
     forked = msgspec.structs.replace(
         start,

@@ -316,17 +316,17 @@ def workflow(target: Any = None, /, *, version: int = 1) -> Any:
     """
     namespace = _namespace()
 
-    def register(body: Callable[..., Coroutine[Any, Any, Any]]) -> Workflow[Any, Any]:
+    def register(body: Callable[..., Coroutine[Any, Any, Any]], up: int = 2) -> Workflow[Any, Any]:
         if not inspect.iscoroutinefunction(body):
             raise TypeError(f"a workflow is an `async def`; {body!r} is not")
         name = target if isinstance(target, str) else body.__name__
         for warning in lint.check(body):
-            warnings.warn(f"workflow {name!r}: {warning}", lint.DeterminismWarning, stacklevel=2)
+            warnings.warn(f"workflow {name!r}: {warning}", lint.DeterminismWarning, stacklevel=up)
         made: Workflow[Any, Any] = Workflow(body, name, version, namespace)
         REGISTRY.add(made)
         return made
 
-    return register(target) if callable(target) else register
+    return register(target, 3) if callable(target) else register
 
 
 @overload

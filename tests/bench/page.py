@@ -65,7 +65,7 @@ def _machine(document: Mapping[str, Any]) -> str:
     return (
         f"Measured on {document['created'][:10]}: {machine['processors']} processors, {machine['system']}, Python "
         f"{machine['python']}, {machine['filesystem']}; the probe then made {human(probe['rate_per_s'])} fdatasync/s. "
-        f"{document['rounds']} rounds. {peers}.\n"
+        f"{max(run['round'] for run in document['runs']) + 1} rounds. {peers}.\n"
     )
 
 

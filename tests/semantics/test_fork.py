@@ -7,7 +7,9 @@ import asyncio
 import pytest
 from nodes import Gate, asynchronous, open_node, reached, turns, until
 
-from durable import Context, Status, WorkflowAlreadyExists, WorkflowError, function, workflow
+from durable import Context, JournalCorrupted, Status, WorkflowAlreadyExists, WorkflowError, function, workflow
+from durable.journal import keys
+from durable.storage import InMemoryStore
 
 
 @workflow("fork-collect")
@@ -143,3 +145,33 @@ async def test_unread_mail_stays_behind() -> None:
         assert await fork.result(timeout=5) == ["a", "b"]
         assert await origin.status() is Status.WAITING
         assert len(await asyncio.gather(origin.journal(), fork.journal())) == 2
+
+
+@asynchronous
+async def test_a_journal_is_forked_before_an_entry_that_cannot_be_read() -> None:
+    runs: list[int] = []
+
+    @function("fork-kept")
+    async def kept(n: int) -> int:
+        runs.append(n)
+        return n
+
+    @workflow("fork-damaged")
+    async def damaged(ctx: Context) -> list[int]:
+        return [await ctx.call(kept, n) for n in range(3)]
+
+    store = InMemoryStore.open()
+    async with await open_node(store) as runtime:
+        origin = await runtime.submit(damaged, workflow_id="f-damaged")
+        await origin.result()
+        rows = list(store.scan(keys.of(keys.partition_of("f-damaged"), keys.JOURNAL, "f-damaged")))
+        key, value = rows[3]  # the start, entry 0 and its answer, then entry 1
+        store.write([(key, value[:-1] + bytes([value[-1] ^ 1]))])
+        with pytest.raises(JournalCorrupted, match="row 3 of the journal of 'f-damaged'"):
+            await origin.journal()
+        with pytest.raises(JournalCorrupted):
+            await origin.fork(at=2)
+        runs.clear()
+        fork = await origin.fork(at=1)
+        assert await fork.result(timeout=5) == [0, 1, 2]
+        assert runs == [1, 2]
