@@ -94,10 +94,15 @@ def timer(partition: int, fire_at_ms: int, workflow_id: str, run: int, sequence_
     return table(partition, TIMER) + number(fire_at_ms, 8) + id_bytes(workflow_id) + number(run) + number(sequence_number)
 
 
+def fire_at_ms(key: bytes) -> int:
+    """When the timer of this key is due."""
+    return int.from_bytes(key[3:11], "big")
+
+
 def parse_timer(key: bytes) -> tuple[int, str, int, int]:
     """``(fire_at_ms, workflow_id, run, sequence_number)`` of a timer's key."""
     return (
-        int.from_bytes(key[3:11], "big"),
+        fire_at_ms(key),
         key[11:-9].decode(),
         int.from_bytes(key[-8:-4], "big"),
         int.from_bytes(key[-4:], "big"),

@@ -63,7 +63,7 @@ class Engine:
         self.pythons_seen: set[str] = set()
         self.log = durable_log
         self.batches = Batches(durable_log, self.fail)
-        self.scheduler = Scheduler(config, self.drive, self._flush, self.park)
+        self.scheduler = Scheduler(config, self.drive, self._flush, self.park, self._is_due_soon)
         self.calls = Calls(self)
         self.runner = self.calls.runner
         self.post = PostOffice(self)
@@ -108,6 +108,11 @@ class Engine:
         batch = self.put_down(execution)
         execution.status_write(batch, self.clock.now_ms())
         execution.set_active(batch, False)
+
+    def _is_due_soon(self, execution: Execution) -> bool:
+        """Whether one of its timers fires before it would be worth parking."""
+        until_ms = self.clock.now_ms() + self.config.park_after * 1000
+        return any(keys.fire_at_ms(key) < until_ms for key in execution.timers.values())
 
     def put_down(self, execution: Execution) -> PartitionBatch:
         """Drop the machine. Until all that it wrote is durable nothing wakes the execution: the store has not all its rows."""

@@ -24,7 +24,8 @@ TURN_MAX = 512
 class Scheduler:
     """Slots, the queue for them, and the executions that wait in memory.
 
-    ``drive(execution)`` runs one; ``flush()`` ends a turn; ``park(execution)`` takes one out of memory.
+    ``drive(execution)`` runs one; ``flush()`` ends a turn; ``park(execution)`` takes one out of memory, unless it has a timer
+    that is due ``soon(execution)``.
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class Scheduler:
         drive: Callable[[Execution], None],
         flush: Callable[[], None],
         park: Callable[[Execution], None],
+        soon: Callable[[Execution], bool],
     ) -> None:
         self._config = config
         self._drive = drive
         self._flush = flush
         self._park = park
+        self._soon = soon
         self._loop = asyncio.get_running_loop()
         self._slots = config.max_concurrent_workflows
         self._queue: deque[Execution] = deque()
@@ -131,10 +134,15 @@ class Scheduler:
         now_s = self._loop.time()
         for workflow_id in list(self._waiting):
             execution = self._waiting[workflow_id]
-            left_s = execution.idle_since_s + self._config.park_after - now_s
-            if left_s > 0:
-                self._sweep = self._loop.call_later(left_s, self._park_old)
+            if execution.idle_since_s + self._config.park_after > now_s:
                 break
             del self._waiting[workflow_id]
-            self._park(execution)
+            if self._soon(execution):  # it would be back at once
+                execution.idle_since_s = now_s
+                self._waiting[workflow_id] = execution
+            else:
+                self._park(execution)
+        if self._waiting:
+            longest = next(iter(self._waiting.values()))
+            self._sweep = self._loop.call_at(longest.idle_since_s + self._config.park_after, self._park_old)
         self._flush()

@@ -90,7 +90,8 @@ def fake(name: str) -> Any:
 @asynchronous
 async def test_slots_go_round_first_come_first_served() -> None:
     ran: list[str] = []
-    scheduler = Scheduler(NodeConfig(max_concurrent_workflows=2), lambda e: ran.append(e.workflow_id), lambda: None, lambda e: None)
+    config = NodeConfig(max_concurrent_workflows=2)
+    scheduler = Scheduler(config, lambda e: ran.append(e.workflow_id), lambda: None, lambda e: None, lambda e: False)
     items = [fake(name) for name in "abcd"]
     for item in items:
         scheduler.wake(item)
@@ -112,7 +113,7 @@ async def test_slots_go_round_first_come_first_served() -> None:
 async def test_the_one_that_waits_longest_is_parked_first() -> None:
     parked: list[str] = []
     config = NodeConfig(max_waiting_in_memory=2, park_after=60.0)
-    scheduler = Scheduler(config, lambda e: None, lambda: None, lambda e: parked.append(e.workflow_id))
+    scheduler = Scheduler(config, lambda e: None, lambda: None, lambda e: parked.append(e.workflow_id), lambda e: False)
     items = [fake(name) for name in "abcd"]
     for item in items:
         scheduler.waits(item)
@@ -120,6 +121,24 @@ async def test_the_one_that_waits_longest_is_parked_first() -> None:
     scheduler.wake(items[2])
     scheduler.waits(fake("e"))
     assert parked == ["a", "b"]
+    scheduler.close()
+
+
+@asynchronous
+async def test_an_execution_whose_timer_is_due_soon_stays_in_memory() -> None:
+    parked: list[str] = []
+    swept = asyncio.Event()
+    config = NodeConfig(park_after=0.001)
+
+    def park(item: Any) -> None:
+        parked.append(item.workflow_id)
+        swept.set()
+
+    scheduler = Scheduler(config, lambda e: None, lambda: None, park, lambda e: e.workflow_id == "soon")
+    scheduler.waits(fake("soon"))
+    scheduler.waits(fake("late"))
+    await swept.wait()
+    assert parked == ["late"]
     scheduler.close()
 
 
