@@ -51,6 +51,7 @@ def page(document: Mapping[str, Any]) -> str:
             if curve.name in shown:
                 parts.append(f"### {curve.title}\n")
                 parts.append(_figure(f"curve-{curve.name}.svg", f"{curve.y_label} against {curve.x_label}"))
+    parts.append(_profile(document))
     parts.append(_absent(document))
     return "\n".join(part for part in parts if part)
 
@@ -100,6 +101,20 @@ def _details(peers: Mapping[str, Any], headline: str) -> str:
         if others:
             said.append(f"{LABELS[peer]}: {', '.join(others)}")
     return f"Beside it (medians). {'; '.join(said)}.\n" if said else ""
+
+
+def _profile(document: Mapping[str, Any]) -> str:
+    if "profile" not in document:
+        return ""
+    lines = [
+        "## Where the time of a step goes\n",
+        "The shares of W2's time by part of the program, under Python's profiler (`python -m bench.profile`). No part stands out: "
+        "what is left to gain is in doing less Python for each step, in asyncio as much as here.\n",
+        "| part | share |",
+        "|---|---:|",
+        *(f"| {name} | {share:.0%} |" for name, share in document["profile"] if share >= 0.005),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _absent(document: Mapping[str, Any]) -> str:
