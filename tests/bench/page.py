@@ -37,7 +37,7 @@ the rounds and, in brackets, the lowest and the highest.
 def page(document: Mapping[str, Any]) -> str:
     """The whole page as MyST Markdown."""
     summary = summarise(document["runs"])
-    parts = [OPENING, _machine(document), "## What came out\n", _table(summary)]
+    parts = [OPENING, _machine(document), "## What came out\n", _table(summary, _rounds(document))]
     for name, peers in summary.items():
         workload = WORKLOADS[name]
         if any(workload.headline in metrics for metrics in peers.values()):
@@ -66,24 +66,29 @@ def _machine(document: Mapping[str, Any]) -> str:
     return (
         f"Measured on {document['created'][:10]}: {machine['processors']} processors, {machine['system']}, Python "
         f"{machine['python']}, {machine['filesystem']}; the probe then made {human(probe['rate_per_s'])} fdatasync/s. "
-        f"{max(run['round'] for run in document['runs']) + 1} rounds. {peers}.\n"
+        f"{_rounds(document)} rounds. {peers}.\n"
     )
 
 
-def _table(summary: Mapping[str, Any]) -> str:
+def _rounds(document: Mapping[str, Any]) -> int:
+    return 1 + max(int(run["round"]) for run in document["runs"])
+
+
+def _table(summary: Mapping[str, Any], rounds: int) -> str:
     peers = [peer for peer in LABELS if any(peer in of for of in summary.values())]
     lines = ["| | " + " | ".join(LABELS[peer] for peer in peers) + " |", "|---|" + "---:|" * len(peers)]
     for name, of in summary.items():
         workload = WORKLOADS[name]
-        cells = [_cell(of.get(peer, {}).get(workload.headline), workload.unit) for peer in peers]
+        cells = [_cell(of.get(peer, {}).get(workload.headline), workload.unit, rounds) for peer in peers]
         lines.append(f"| {name}: {workload.title} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(value: Mapping[str, float] | None, unit: str) -> str:
+def _cell(value: Mapping[str, float] | None, unit: str, rounds: int) -> str:
     if value is None:
         return "not measured"
-    return f"**{human(value['median'])}** {unit} ({human(value['low'])} to {human(value['high'])})"
+    ended = "" if value["runs"] == rounds else f"; {value['runs']:.0f} of {rounds} runs ended within the limit"
+    return f"**{human(value['median'])}** {unit} ({human(value['low'])} to {human(value['high'])}{ended})"
 
 
 def _figure(file: str, alt: str) -> str:

@@ -261,3 +261,11 @@ def test_figures_are_drawn_from_a_result_and_refuse_a_broken_one(tmp_path: Path)
     assert all("<svg" in path.read_text() for path in paths)
     with pytest.raises(ValueError, match="missing: machine"):
         draw({"schema": 1, "created": "", "peers": {}, "runs": [], "points": []}, tmp_path)
+
+
+def test_the_page_of_measures_is_what_the_result_file_says() -> None:
+    from bench.page import PAGE, page
+
+    root = Path(__file__).resolve().parents[2]
+    document = json.loads((root / "book" / "measures" / "bench.json").read_text())
+    assert (root / PAGE).read_text() == page(document)
