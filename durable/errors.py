@@ -28,6 +28,7 @@
     │   └── StoreClosed               it was closed
     ├── Overloaded                the caller: try again later; nothing was accepted
     ├── ClusterError              the cluster: ask elsewhere, or later
+    │   └── EmptyRing                 no node is on the ring, so nobody owns the key
     └── ProtocolError             the peer that sent it
 
 Each message says what happened, whether anything is lost, and what to do.
@@ -147,6 +148,10 @@ class Overloaded(DurableError):
 
 class ClusterError(DurableError):
     """For the cluster: ask another node, or later."""
+
+
+class EmptyRing(ClusterError):
+    """A key was looked up on a ring without nodes. Nothing was sent or stored."""
 
 
 class ProtocolError(DurableError):
