@@ -1,4 +1,4 @@
-"""``durable``: look into a store at the command line, also while its process is at work.
+"""``durable``: look into a store at the command line, also while its process is at work; be a node of a cluster, or look at one.
 
 ::
 
@@ -8,6 +8,10 @@
     durable export ID > ID.jsonl     its journal as JSON lines, for `durable replay` and `durable.testing`
     durable replay app:workflow journals/*.jsonl
                                      does the code in app.py still do what these journals say? exit code 1 if not
+    durable node --id node-1 --bind 127.0.0.1:7800 --seeds 127.0.0.1:7801
+                                     be a member of a cluster until SIGTERM
+    durable members --seed 127.0.0.1:7800
+                                     who is there, as that node sees it
 
 ``--store PATH`` names the store (default ``durable-data``). It is read by copying it at one instant
 (`durable.storage.open_read_only`): nothing is written to it, and the process that holds it is not slowed. A status is the
@@ -24,6 +28,7 @@ Read next: `durable.testing.replays`.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import importlib
 import sys
@@ -104,7 +109,25 @@ def _parser() -> argparse.ArgumentParser:
     replaying.add_argument("target", metavar="MODULE[:WORKFLOW]", help="where the code is, e.g. app:process_order")
     replaying.add_argument("journals", metavar="FILE", nargs="+", help="files made by `durable export`")
     replaying.set_defaults(command=_replay)
+    _add_cluster(commands, as_json)
     return parser
+
+
+def _add_cluster(commands: Any, as_json: argparse.ArgumentParser) -> None:
+    cluster = argparse.ArgumentParser(add_help=False)
+    cluster.add_argument("--cluster", metavar="NAME", help="name of the cluster (CLUSTER_NAME; default: durable)")
+    text = "Be a member of a cluster. Where nothing is said, CLUSTER_NODE_ID, ... hold; the key is CLUSTER_SECRET_KEY."
+    node = commands.add_parser("node", parents=[cluster], help="be a member of a cluster until SIGTERM", description=text)
+    node.add_argument("--id", help="name of this node, unique in the cluster")
+    node.add_argument("--bind", metavar="HOST:PORT", help="where to listen (default: 127.0.0.1:7800)")
+    node.add_argument("--advertise", metavar="HOST:PORT", help="where others reach this node, if not where it binds")
+    node.add_argument("--seeds", metavar="HOST:PORT,...", help="members to ask at the start")
+    node.add_argument("--preset", choices=("default", "lan"), default="default", help="how fast (default: default)")
+    node.add_argument("--insecure", action="store_true", help="listen beyond this machine without a key")
+    node.set_defaults(command=_node)
+    members = commands.add_parser("members", parents=[cluster, as_json], help="who is in a cluster, as one node sees it")
+    members.add_argument("--seed", required=True, metavar="HOST:PORT", help="the node to ask")
+    members.set_defaults(command=_members)
 
 
 def _status(text: str) -> Status:
@@ -224,6 +247,34 @@ def _target(target: str) -> Workflow[Any, Any] | None:
         names = sorted(key for key, value in vars(module).items() if isinstance(value, Workflow))
         raise UsageError(f"{module_name!r} has no workflow {name!r}; it has: {', '.join(names) or 'none'}")
     return found
+
+
+def _node(options: argparse.Namespace) -> int:
+    from durable.cluster.commands import config_of, run_node
+
+    try:
+        config = config_of(options)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    asyncio.run(run_node(config))
+    return OK
+
+
+def _members(options: argparse.Namespace) -> int:
+    from durable.cluster.commands import look
+
+    try:
+        view = asyncio.run(look(options.seed, options.cluster))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if options.json:
+        return _put_json(view)
+    rows = [
+        (one.node_id, str(one.address), one.status.name, f"{one.since:.1f} s", str(one.incarnation), str(one.boot))
+        for one in view.members
+    ]
+    _put_table(f"as {view.node_id} sees it", ("node", "address", "status", "for", "incarnation", "boot"), rows)
+    return OK
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

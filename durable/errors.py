@@ -28,7 +28,11 @@
     │   └── StoreClosed               it was closed
     ├── Overloaded                the caller: try again later; nothing was accepted
     ├── ClusterError              the cluster: ask elsewhere, or later
-    │   └── EmptyRing                 no node is on the ring, so nobody owns the key
+    │   ├── EmptyRing                 no node is on the ring, so nobody owns the key
+    │   ├── NotSecured                it would listen beyond this machine without a key; it did not start
+    │   ├── Unreachable               nobody answered at an address
+    │   ├── JoinRejected              the cluster will not let this node in
+    │   └── NameTaken                 another process runs under this node's name; this one has stopped
     └── ProtocolError             the peer that sent it
 
 Each message says what happened, whether anything is lost, and what to do.
@@ -152,6 +156,22 @@ class ClusterError(DurableError):
 
 class EmptyRing(ClusterError):
     """A key was looked up on a ring without nodes. Nothing was sent or stored."""
+
+
+class NotSecured(ClusterError):
+    """A node was to listen beyond this machine without a key. It did not start."""
+
+
+class Unreachable(ClusterError):
+    """Nobody answered at an address, or not in time. What was asked may have arrived."""
+
+
+class JoinRejected(ClusterError):
+    """The cluster will not let this node in, however often it asks; the message says why."""
+
+
+class NameTaken(ClusterError):
+    """Another process runs under this node's name, and outranks it. This node has stopped."""
 
 
 class ProtocolError(DurableError):

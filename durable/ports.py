@@ -12,8 +12,12 @@ Read next: `durable.journal`, the idea that everything else serves.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from durable.membership.member import NodeAddress
 
 Write: TypeAlias = tuple[bytes, bytes | None]
 """One write: a key and its value, or None to delete the key."""
@@ -86,3 +90,36 @@ class Log(Protocol):
     """
 
     def append(self, partition: int, batch: Batch) -> asyncio.Future[None]: ...
+
+
+class Receiver(Protocol):
+    """Whom a `Transport` hands what arrives. The bytes come from outside: they are to be decoded with suspicion."""
+
+    def datagram(self, sender: NodeAddress, data: bytes) -> None:
+        """One datagram. ``sender`` is where an answer reaches it."""
+
+    async def question(self, sender: NodeAddress, data: bytes) -> bytes | None:
+        """One question on a stream; what is returned travels back, None closes without an answer. ``sender`` names the
+        connection, not where the peer listens.
+        """
+
+
+class Transport(Protocol):
+    """Bytes between processes: datagrams, which may be lost, and streams of one question and its answer.
+
+    What is forged, replayed, foreign or too long never reaches the `Receiver`: it is counted in ``dropped``, by reason.
+    """
+
+    dropped: Counter[str]
+
+    async def open(self, receiver: Receiver) -> NodeAddress:
+        """Begin to listen. The address that was bound, its port chosen if it was 0. Raises `OSError`."""
+
+    def send(self, to: NodeAddress, data: bytes) -> None:
+        """One datagram. Never waits, never raises: what cannot be sent is lost."""
+
+    async def ask(self, to: NodeAddress, data: bytes) -> bytes:
+        """One question; its answer. Raises `Unreachable` if none comes, for whatever reason and within a bounded time."""
+
+    async def close(self) -> None:
+        """Stop to listen, and let go of every connection. Closing twice is fine."""

@@ -1,4 +1,4 @@
-"""Every example in a docstring of membership, routing and their simulation runs."""
+"""Every example in a docstring of the cluster's rooms runs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import pkgutil
 
 import pytest
 
+import durable.cluster
 import durable.membership
 import durable.routing
 import durable.sim
+import durable.transports
 
 MODULES = [
     name
-    for package in (durable.membership, durable.routing, durable.sim)
+    for package in (durable.membership, durable.routing, durable.sim, durable.transports, durable.cluster)
     for _, name, _ in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
 ]
 

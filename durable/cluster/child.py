@@ -1,0 +1,121 @@
+"""What runs in the processes of a `LocalCluster`: one `ClusterNode`, at the other end of a pipe.
+
+**How it works.** Orders come in on standard input and reports go out on standard output, a JSON object a line. The first line
+is the configuration. Every change of belief is reported at once, with the whole list as this node now sees it: whoever waits
+for something waits for a report, and never asks again and again.
+
+=========  ===========================  ======================================================================================
+order      with                         does
+=========  ===========================  ======================================================================================
+join       ``seeds``                    asks them, and answers when let in
+cut        ``peers``                    is cut off from exactly these
+leave                                   tells the others, answers, ends
+view                                    answers with the `NodeView`
+=========  ===========================  ======================================================================================
+
+**Its end.** When the parent is gone, however it went, the pipe closes and the process ends. One that is stopped (SIGSTOP)
+would not notice: on Linux the kernel is asked to kill it too.
+
+Read next: `durable.cluster.commands`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+import msgspec
+
+from durable.cluster.ask import seal_of
+from durable.cluster.config import ClusterConfig
+from durable.cluster.node import ClusterNode
+from durable.errors import DurableError
+from durable.membership.member import NodeAddress
+from durable.transports.cut import CutTransport
+from durable.transports.sockets import SocketTransport
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Read the configuration, and run until told otherwise."""
+    _die_with_parent()
+    asyncio.run(_Child(msgspec.json.decode(sys.stdin.buffer.readline())).run())
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class _Child:
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._config = ClusterConfig(**fields)
+        seal = seal_of(self._config.secrets, self._config.cluster_name)
+        self._transport = CutTransport(SocketTransport(self._config.bind_address, seal))
+        self._node: ClusterNode | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            node = self._node = ClusterNode(self._config, transport=self._transport)
+            address = await node.start()
+        except (OSError, DurableError, ValueError) as error:
+            _report(error=str(error))
+            return
+        threading.Thread(target=self._read_orders, args=(loop,), daemon=True).start()
+        _report(started=str(address), boot=node.members()[0].boot, members=_members(node))
+        async for change in node.events():
+            was = change.was.name if change.was is not None else None
+            _report(changed=msgspec.to_builtins(change.member), was=was, members=_members(node))
+        try:
+            await node.closed()
+        except DurableError as error:
+            _report(error=str(error))
+        await asyncio.gather(*self._tasks)
+
+    def _read_orders(self, loop: asyncio.AbstractEventLoop) -> None:
+        for line in sys.stdin.buffer:
+            order = msgspec.json.decode(line)
+            loop.call_soon_threadsafe(self._begin, order)
+        os._exit(0)  # the parent is gone: nobody is left to tell
+
+    def _begin(self, order: dict[str, Any]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(self._obey(order)))
+
+    async def _obey(self, order: dict[str, Any]) -> None:
+        assert self._node is not None
+        answer: Any = None
+        try:
+            match order["do"]:
+                case "join":
+                    await self._node.join(seeds=[NodeAddress.parse(seed) for seed in order["seeds"]])
+                case "cut":
+                    self._transport.cut(NodeAddress.parse(peer) for peer in order["peers"])
+                case "leave":
+                    await self._node.leave()
+                case "view":
+                    answer = msgspec.to_builtins(self._node.view())
+        except DurableError as error:
+            _report(answers=order["number"], error=str(error))
+        else:
+            _report(answers=order["number"], answer=answer)
+
+
+def _members(node: ClusterNode) -> Any:
+    return msgspec.to_builtins(node.members())
+
+
+def _report(**what: Any) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(what) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,351 @@
+"""`ClusterNode`: a member of a cluster. A shell, with one pump and one timer, around the membership core.
+
+**Why it exists.** The core (`durable.membership.swim`) knows what to say and cannot speak. The shell speaks, and decides
+nothing.
+
+**How it works.** Whatever happens, a datagram, a question, the timer or a call, goes the same way: tell the core, carry out
+the effects that it hands back, set the timer to its next deadline.
+
+**Joining**, in five steps: connect to a seed over TCP; send `Join` with this node's claim; get `JoinAck` with the full list;
+put the members on the ring; gossip does the rest. Seeds that do not answer are asked again, with growing pauses, for as long
+as the node lives.
+
+**The watchdog.** Whoever computes on the event loop keeps gossip from answering, and finds everybody else silent. So the
+timer is never set further ahead than a quarter of a gossip interval, and if it comes late by as much again, the core is told
+(`Evidence.STALLED`): it then gives the others more time.
+
+**Limits.** Who seems alive is a guess, right within seconds; who may commit is decided elsewhere. A listener of `events` that
+falls behind by `EVENTS_MAX` is told so, and loses the rest. At most `ASKING_MAX` questions are under way; past that they are
+lost, and the core asks again.
+
+Read next: `durable.cluster.local`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+from typing import Self
+
+from durable.cluster.ask import NodeView, encode_view, seal_of
+from durable.cluster.config import ClusterConfig
+from durable.cluster.events import EventStream
+from durable.cluster.frames import MEMBERSHIP, VIEW
+from durable.errors import ClusterError, JoinRejected, NameTaken, ProtocolError, Unreachable
+from durable.membership.effects import Displaced, Effect, Joined, JoinRefused, Left, MemberChanged, Send, Stream
+from durable.membership.health import Evidence
+from durable.membership.member import Member, NodeAddress, NodeId
+from durable.membership.messages import decode, encode
+from durable.membership.swim import Swim
+from durable.ports import Clock, Entropy, Transport
+from durable.routing.partitions import PartitionRing
+from durable.transports.sockets import SocketTransport
+from durable.world import SystemClock, SystemEntropy
+
+ASKING_MAX = 256
+WARN_EVERY_S = 60.0
+BOOT_CHANCE_BITS = 10
+"""A boot number is the time in milliseconds, and so many random bits: two that are started in one moment under one name would
+otherwise take each other for their own echo."""
+
+log = logging.getLogger("durable")
+
+
+class ClusterNode:
+    """One member.
+
+    ::
+
+        async with ClusterNode(ClusterConfig.from_env()) as node:      # joins; at the end, leaves
+            async for change in node.events():
+                print(change.member.node_id, change.member.status.name)
+
+    Args:
+        config: what the node is told.
+        transport, clock, entropy: the world; sockets and the operating system's by default.
+
+    Raises:
+        NotSecured: it would listen beyond this machine without a key.
+    """
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        *,
+        transport: Transport | None = None,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+    ) -> None:
+        config.check_secured()
+        self.config = config
+        self.ring = PartitionRing(config.virtual_nodes_per_node, config.partitions)
+        self._transport = transport or SocketTransport(config.bind_address, seal_of(config.secrets, config.cluster_name))
+        self._clock = clock or SystemClock()
+        self._entropy = entropy or SystemEntropy()
+        self._swim: Swim | None = None
+        self._streams: list[EventStream] = []
+        self._asking: dict[asyncio.Task[None], None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = self._warn_at = 0.0
+        self._joined: asyncio.Future[None] | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._answer: bytes | None = None
+        self._unreadable: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        where = f" at {self._swim.me.address}" if self._swim else ""
+        return f"<ClusterNode {self.config.node_id}{where}, {len(self.ring.nodes)} on the ring>"
+
+    # Coming and going
+
+    async def start(self) -> NodeAddress:
+        """Listen, and be a cluster of one. Where others reach this node is returned. Raises `OSError`."""
+        if self._swim is not None:
+            return self._swim.me.address
+        loop = asyncio.get_running_loop()
+        bound = await self._transport.open(self)
+        self._ended = loop.create_future()
+        node_id = NodeId(self.config.node_id)
+        random = Random(int.from_bytes(self._entropy.random_bytes(16), "big"))
+        self._swim = Swim(
+            node_id,
+            self.config.advertised(bound),
+            boot=self._clock.now_ms() << BOOT_CHANCE_BITS | random.getrandbits(BOOT_CHANCE_BITS),
+            random=random,
+            tuning=self.config.tuning(),
+        )
+        self.ring.add_node(node_id)
+        now = self._due = self._warn_at = loop.time()
+        self._swim.start(now)
+        self._carry_out(self._swim)
+        return self._swim.me.address
+
+    async def join(self, timeout_s: float | None = None, *, seeds: Sequence[NodeAddress] | None = None) -> None:
+        """Start if need be, and return when the first seed has let this node in; the others are asked in the background.
+
+        ``seeds``: those of the configuration, if nothing else is said. Without any, or with itself as the only one, the node
+        is a cluster of its own, at once.
+
+        Raises:
+            JoinRejected: the cluster was born with other settings.
+            Unreachable: no seed let it in within ``timeout_s``; it goes on asking. None: it waits for ever.
+        """
+        address = await self.start()
+        swim, now = self._running()
+        seeds = [seed for seed in (self.config.seed_nodes if seeds is None else seeds) if seed != address]
+        if not seeds:
+            return
+        joined = self._joined = asyncio.get_running_loop().create_future()
+        swim.join(now, seeds)
+        self._carry_out(swim)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await joined
+        except TimeoutError:
+            named = ", ".join(str(seed) for seed in seeds)
+            raise Unreachable(f"none of {named} let {self.config.node_id} in within {timeout_s:g} s; it goes on asking") from None
+
+    async def leave(self) -> None:
+        """Tell the others, and close. Takes up to two gossip intervals. Leaving twice is fine."""
+        if self._swim is not None and self._ended is not None and not self._ended.done():
+            swim, now = self._running()
+            swim.leave(now)
+            self._carry_out(swim)
+            await asyncio.shield(self._ended)
+        await self.close()
+
+    async def close(self) -> None:
+        """Go without a word: the others will find this node dead."""
+        self._end(None)
+        tasks = list(self._asking)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._transport.close()
+
+    async def closed(self) -> None:
+        """Return when the node has left or was closed. Raises `NameTaken` if another process runs under its name."""
+        if self._ended is not None:
+            await asyncio.shield(self._ended)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.join()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.leave()
+
+    # What is to be seen
+
+    def members(self) -> tuple[Member, ...]:
+        """The list by name, as this node believes it, itself included; the dead and the left for ``dead_timeout`` more."""
+        return self._swim.members() if self._swim is not None else ()
+
+    def events(self) -> EventStream:
+        """Every change of the list from now on, as `MemberChanged`; ends when the node does."""
+        stream = EventStream(self._streams)
+        if self._ended is not None and self._ended.done():
+            stream.end()
+        return stream
+
+    def view(self) -> NodeView:
+        """What this node sees, counters included."""
+        swim, now = self._running()
+        aged = [
+            Member(one.node_id, one.address, one.status, one.incarnation, one.boot, max(0.0, now - one.since))
+            for one in swim.members()
+        ]
+        return NodeView(swim.me.node_id, tuple(aged), self.dropped(), swim.health.score)
+
+    def dropped(self) -> dict[str, int]:
+        """How many packets were dropped, by reason: forged, replayed, foreign, unreadable, too long, ..."""
+        told = self._swim.dropped if self._swim is not None else Counter[str]()
+        return dict(sorted((self._transport.dropped + told + self._unreadable).items()))
+
+    # What the transport calls
+
+    def datagram(self, sender: NodeAddress, data: bytes) -> None:
+        """One packet of the membership core."""
+        self._feed(sender, data)
+
+    async def question(self, sender: NodeAddress, data: bytes) -> bytes | None:
+        """See `frames`."""
+        if self._swim is None or self._swim.stopped:
+            return None
+        if data == VIEW:
+            return encode_view(self.view())
+        if data[:1] == MEMBERSHIP:
+            return self._feed(sender, data[1:], asked=True)
+        self._unreadable["unknown question"] += 1
+        return None
+
+    # The pump
+
+    def _feed(self, sender: NodeAddress, data: bytes, *, asked: bool = False) -> bytes | None:
+        """Tell the core; what it streams to one who asked is returned."""
+        if self._swim is None or self._swim.stopped:
+            return None
+        try:
+            packet = decode(data)
+        except ProtocolError:
+            self._unreadable["unreadable"] += 1
+            return None
+        swim, now = self._running()
+        swim.receive(now, sender, packet)
+        self._answer = None
+        self._carry_out(swim, sender if asked else None)
+        return self._answer
+
+    def _wake(self) -> None:
+        self._timer = None
+        swim, now = self._running()
+        swim.tick(now)
+        if self.config.is_open and now >= self._warn_at:
+            self._warn_at = now + WARN_EVERY_S
+            log.warning("%s listens on %s without a key (CLUSTER_INSECURE=1)", self.config.node_id, self.config.bind_address)
+        self._carry_out(swim)
+
+    def _running(self) -> tuple[Swim, float]:
+        """The core and the time; before it is told anything, it is told of a stall that it could not see itself."""
+        swim = self._swim
+        if swim is None:
+            raise ClusterError(f"{self.config.node_id} has not been started: await node.join()")
+        now, stall_s = asyncio.get_running_loop().time(), swim.tuning.stall_s
+        if now - self._due > stall_s and not swim.stopped:
+            deadline = swim.next_deadline()
+            if deadline is None or now - deadline <= stall_s:  # else it notices by itself
+                swim.health.record(Evidence.STALLED)
+            self._due = now
+        return swim, now
+
+    def _carry_out(self, swim: Swim, asked_by: NodeAddress | None = None) -> None:
+        for effect in swim.effects():
+            match effect:
+                case Send():
+                    self._transport.send(effect.to, encode(effect.packet))
+                case Stream() if effect.to == asked_by:
+                    self._answer = MEMBERSHIP + encode(effect.packet)
+                case Stream():
+                    self._ask(effect)
+                case _:
+                    self._tell(effect)
+        self._arm(swim)
+
+    def _arm(self, swim: Swim) -> None:
+        if self._ended is None or self._ended.done():
+            return
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + swim.tuning.stall_s
+        wanted = min(latest, swim.next_deadline() or latest)
+        if self._timer is not None:
+            if self._timer.when() <= wanted:
+                return  # waking early costs nothing
+            self._timer.cancel()
+        self._due = wanted
+        self._timer = loop.call_at(wanted, self._wake)
+
+    def _ask(self, stream: Stream) -> None:
+        if len(self._asking) >= ASKING_MAX:
+            self._unreadable["not sent: too many questions"] += 1
+            return
+        task = asyncio.get_running_loop().create_task(self._ask_and_feed(stream.to, MEMBERSHIP + encode(stream.packet)))
+        self._asking[task] = None
+        task.add_done_callback(lambda done: self._asking.pop(done, None))
+
+    async def _ask_and_feed(self, to: NodeAddress, data: bytes) -> None:
+        try:
+            answer = await self._transport.ask(to, data)
+        except Unreachable as error:
+            log.debug("%s: %s", self.config.node_id, error)
+            return
+        if answer[:1] == MEMBERSHIP:
+            self._feed(to, answer[1:])
+
+    # What the core tells
+
+    def _tell(self, effect: Effect) -> None:
+        joined = self._joined if self._joined is not None and not self._joined.done() else None
+        match effect:
+            case MemberChanged():
+                self._place(effect.member)
+                for stream in list(self._streams):
+                    stream.put(effect)
+            case Joined() if joined:
+                joined.set_result(None)
+            case JoinRefused():
+                log.warning("%s was not let in by %s: %s", self.config.node_id, effect.seed, effect.why)
+                if effect.final and joined:
+                    joined.set_exception(JoinRejected(f"{effect.seed} does not let {self.config.node_id} in: {effect.why}"))
+            case Displaced():
+                why = f"another process runs as {self.config.node_id}, at {effect.by.address}: this one has stopped"
+                log.error(why)
+                self._end(NameTaken(f"{why}. Give each node a name of its own"))
+            case Left():
+                self._end(None)
+
+    def _place(self, member: Member) -> None:
+        on_ring = member.node_id in self.ring
+        if member.status.is_live and not on_ring:
+            self.ring.add_node(member.node_id)
+        elif on_ring and not member.status.is_live:
+            self.ring.remove_node(member.node_id)
+
+    def _end(self, error: ClusterError | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for stream in list(self._streams):
+            stream.end()
+        for future in (self._ended, self._joined):
+            if future is not None and not future.done():
+                if error is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(error)
+                    future.exception()  # counts as seen: nobody may be waiting

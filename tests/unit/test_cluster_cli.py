@@ -1,0 +1,112 @@
+"""``durable node`` is a member until it is told to stop; ``durable members`` shows who is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from durable.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRET = "a-secret-of-the-tests-1"
+
+
+@contextmanager
+def node(*options: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    given = {**os.environ, "CLUSTER_SECRET_KEY": SECRET, **environment}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "durable", "node", "--bind", "127.0.0.1:0", "--preset", "lan", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=given, cwd=ROOT,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def line(process: subprocess.Popen[str], holding: str) -> str:
+    assert process.stdout is not None
+    said = []
+    for text in process.stdout:
+        said.append(text)
+        if holding in text:
+            return text.strip()
+    raise AssertionError(f"it never said {holding!r}, but {said}")
+
+
+def test_two_nodes_meet_are_looked_at_and_part(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CLUSTER_SECRET_KEY", SECRET)
+    with node("--id", "a") as first:
+        address = line(first, "listens on").rpartition(" ")[2]
+        with node(CLUSTER_NODE_ID="b", CLUSTER_SEED_NODES=address) as second:
+            assert line(second, "has joined") == "b has joined; 2 on the ring"
+            assert line(first, "b at").endswith("is ALIVE")
+
+            assert main(["members", "--seed", address, "--json"]) == 0
+            shown = json.loads(capsys.readouterr().out)
+            assert (shown["node_id"], [one["node_id"] for one in shown["members"]]) == ("a", ["a", "b"])
+            assert main(["members", "--seed", address]) == 0
+            shown = capsys.readouterr().out
+            assert "as a sees it" in shown and shown.count("ALIVE") == 2
+
+            second.send_signal(signal.SIGTERM)
+            assert line(second, "leaves") == "b leaves"
+            assert second.wait(20) == 0
+            assert line(first, "is LEFT")
+
+        monkeypatch.setenv("CLUSTER_SECRET_KEY", "another-secret-of-tests")
+        assert main(["members", "--seed", address]) == 1
+        assert "another key or cluster" in capsys.readouterr().err
+
+
+def test_a_node_that_would_be_open_to_all_does_not_start() -> None:
+    with node("--id", "a", "--bind", "0.0.0.0:0", "--advertise", "127.0.0.1:0", CLUSTER_SECRET_KEY="") as process:
+        assert "Set CLUSTER_SECRET_KEY" in line(process, "durable:")
+        assert process.wait(20) == 1
+
+
+def test_a_node_that_a_cluster_refuses_ends_and_says_why() -> None:
+    with node("--id", "a") as first:
+        address = line(first, "listens on").rpartition(" ")[2]
+        code = (
+            "import asyncio\n"
+            "from durable.cluster.commands import run_node\n"
+            "from durable.cluster import ClusterConfig\n"
+            f"config = ClusterConfig.lan('b', bind_address='127.0.0.1:0', seed_nodes=['{address}'], partitions=8,"
+            f" secret_key='{SECRET}')\n"
+            "asyncio.run(run_node(config))\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, cwd=ROOT, check=False)
+        assert done.returncode == 1 and "partitions is 256 here and 8 there" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["node"], "CLUSTER_NODE_ID is not set"),
+        (["node", "--id", "a", "--bind", "nowhere"], "write it as host:port"),
+        (["node", "--id", "a", "--bind", "0.0.0.0:0"], "CLUSTER_ADVERTISE_HOST"),
+        (["members", "--seed", "a:b"], "write it as host:port"),
+    ],
+)
+def test_a_wrong_command_line_is_said_so(
+    arguments: list[str], why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in os.environ if name.startswith("CLUSTER_")]:
+        monkeypatch.delenv(name)
+    assert main(arguments) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_nobody_there_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["members", "--seed", "127.0.0.1:1"]) == 1
+    assert "cannot connect to 127.0.0.1:1" in capsys.readouterr().err
