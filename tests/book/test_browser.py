@@ -48,7 +48,7 @@ FAINT = """() => {
   const faint = [];
   for (const e of document.querySelectorAll('article *, .bd-sidebar-primary *, .bd-sidebar-secondary *, footer *')) {
     if (e.closest('svg, mjx-container, .widget-subarea, kbd')) continue;
-    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.replaceAll('\u200b', '').trim());
     if (!own || !e.checkVisibility({checkVisibilityCSS: true, checkOpacity: true})) continue;
     const back = ground(e), front = over(rgb(getComputedStyle(e).color), back);
     const [a, b] = [light(front), light(back)].sort((x, y) => y - x);
