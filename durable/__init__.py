@@ -10,6 +10,8 @@ The source is meant to be read. In this order:
 2. `durable.workflows`: what an author writes, and the machine that runs it (pure).
 3. `durable.runtime`: one node: run, park, resume, recover.
 4. `durable.storage`: what a node keeps, and three engines to keep it in.
+5. `durable.membership` and `durable.routing`: who is there, and where a key would live (pure); `durable.transports` and
+   `durable.cluster` put them into processes, and `durable.sim` into a simulation. Workflows do not run across nodes yet.
 """
 
 from durable.errors import (
