@@ -50,7 +50,10 @@ DECISIONS: dict[tuple[bool, bool, bool], Decision] = {
 
 
 def decide(recorded: Command | None, attempted: Command, completed: bool) -> Decision:
-    """The table. ``completed`` says whether the journal holds the completion of ``recorded``."""
+    """The table, to be read and to be held against: `ReplayCursor.match` gives the same answers.
+
+    ``completed`` says whether the journal holds the completion of ``recorded``.
+    """
     same = recorded is not None and is_same(recorded, attempted.entry_type, attempted.name, attempted.input_json)
     return DECISIONS[recorded is not None, same, completed and recorded is not None]
 

@@ -216,7 +216,7 @@ def runtime_card(runtime: Any) -> Figure:
 
 
 def replay_table() -> Figure:
-    """`durable.journal.replay.DECISIONS`, the table that decides what replay does, as it stands in the code."""
+    """`durable.journal.replay.DECISIONS`, the table of what replay does, as it stands in the code."""
     kinds = {
         Decision.RECORD: "durable-run",
         Decision.RETURN: "durable-good",

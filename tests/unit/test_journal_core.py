@@ -171,3 +171,20 @@ def test_a_class_that_is_gone_is_an_operators_matter() -> None:
     gone = Failure("no.such.module", "Gone", "text", b"[]", rebuildable=True)
     with pytest.raises(ReplayError, match="deploy code that has the class"):
         failures.rebuild(gone)
+
+
+@pytest.mark.parametrize("attempted_json", [b"[7]", b"[8]"])
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("completed", [True, False])
+def test_the_cursor_answers_as_the_table_does(attempted_json: bytes, there: bool, completed: bool) -> None:
+    recorded = Command(EntryType.CALL, "charge", b"[7]", 0)
+    attempted = Command(EntryType.CALL, "charge", attempted_json, 0)
+    decision = decide(recorded if there else None, attempted, completed)
+    cursor = ReplayCursor([recorded] if there else [])
+    try:
+        matched = cursor.match(attempted.entry_type, attempted.name, attempted.input_json, "here.py:1")
+    except NonDeterminismError:
+        answer = {Decision.DIVERGE}
+    else:
+        answer = {Decision.RETURN, Decision.RESUME} if matched else {Decision.RECORD}
+    assert decision in answer
