@@ -9,9 +9,12 @@ it says                          was it done?                then
 an answer, or another error      it says so                  the caller has it
 `NotOwner`                       no                          the owner that it names, at once if that is news
 `Unreachable`                    no                          the next node of the ring
-`NoQuorum`, `Overloaded`         no                          the same again, after a pause
-`Unanswered`, `OutcomeUnknown`   perhaps                     the next node of the ring, or the same after a pause
+`NoQuorum`                       no                          the next node of the ring: this one may be cut off
+`Unanswered`, `OutcomeUnknown`   perhaps                     the next node of the ring
+`Overloaded`                     no                          the caller has it; a question that only reads waits
 ===============================  ==========================  =====================================================
+
+When all nodes of the ring were asked, it begins anew after a pause.
 
 At the deadline the caller gets `NoQuorum` if every try ended in "no": nothing was appended. If one ended in "perhaps", a request
 that writes ends as `OutcomeUnknown` with its ``request_id``: made again with that id it does nothing twice.
@@ -27,7 +30,7 @@ Read next: `durable.cluster.client`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from durable.cluster.requests import (
@@ -38,6 +41,7 @@ from durable.cluster.requests import (
     Listing,
     Metadata,
     Outcome,
+    Owned,
     Owners,
     Pause,
     Post,
@@ -49,10 +53,12 @@ from durable.cluster.requests import (
     Submit,
 )
 from durable.cluster.tries import Tries
-from durable.errors import ClusterError, NotOwner, Unreachable
+from durable.errors import DurableError, NotOwner, Unanswered, Unreachable
+from durable.journal.codec import MISSING
 from durable.journal.entries import Attempt, Envelope, Failure, Row, Status, StatusRow, WorkflowMetadata
 from durable.membership.member import NodeAddress, NodeId
-from durable.routing.router import Local, Router
+from durable.routing.router import Router
+from durable.workflows.definition import REGISTRY, Workflow
 
 if TYPE_CHECKING:
     from durable.cluster.rpc import RpcClient
@@ -71,7 +77,8 @@ class RemoteDesk:
         calls: how others are asked.
         address_of: where a node listens; None if that is not known.
         entropy: where the keys of messages come from that were given none.
-        local, copy: this node's own desk, and its own committed status rows; None for a client.
+        local, copy, owners: this node's own desk, its own committed status rows, and which partitions are whose as far as it
+            knows; None for a client.
         rpc_timeout_s: how long a question is asked again.
         replicas: how many keep a partition: what `NoQuorum` says is missing when nobody says it.
         refresh: awaited when nobody could be reached, before trying again: to find out who is there now.
@@ -88,7 +95,8 @@ class RemoteDesk:
         copy: Callable[[str], StatusRow | None] | None = None,
         rpc_timeout_s: float = 30.0,
         replicas: int = 3,
-        refresh: Callable[[], Any] | None = None,
+        owners: Callable[[], list[Owned]] | None = None,
+        refresh: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.router = router
         self.rpc_timeout_s = rpc_timeout_s
@@ -98,6 +106,7 @@ class RemoteDesk:
         self._entropy = entropy
         self._local = local
         self._copy = copy
+        self._owners = owners or (list)
         self._refresh = refresh
 
     # The desk
@@ -189,7 +198,7 @@ class RemoteDesk:
 
     async def _ask(self, partition: int, request: Request, request_id: str | None, lasts_s: float = 0.0) -> Any:
         """Until there is an answer. ``lasts_s`` is what the question itself may take."""
-        tries = Tries(self.router, partition, asyncio.get_running_loop().time() + self.rpc_timeout_s + lasts_s)
+        tries = Tries(self.router, partition, asyncio.get_running_loop().time() + self.rpc_timeout_s + lasts_s, request_id)
         while True:
             node = tries.next_node()
             if node is not None:
@@ -200,12 +209,16 @@ class RemoteDesk:
             elif self._refresh is not None:
                 await self._refresh()
             if tries.late:
-                raise tries.verdict(request_id, self.replicas)
+                raise tries.verdict(self.replicas)
             await asyncio.sleep(tries.pause_s)
 
     async def _ask_node(self, node: NodeId, request: Request, within_s: float) -> Any:
         if node == self.router.me and self._local is not None:
-            return await request.of(self._local)
+            try:
+                async with asyncio.timeout(within_s):
+                    return await request.of(self._local)
+            except TimeoutError:
+                raise Unanswered(f"{node} has not answered itself within {within_s:g} s") from None
         address = self._address_of(node)
         if address is None:
             raise Unreachable(f"where {node} listens is not known here")
@@ -237,7 +250,7 @@ class RemoteDesk:
                         del tries[partition]
             for one in tries.values():
                 if one.late:
-                    raise one.verdict(None, self.replicas)
+                    raise one.verdict(self.replicas)
             if tries:
                 await asyncio.sleep(min(one.pause_s for one in tries.values()))
         return pages
@@ -251,8 +264,7 @@ class RemoteDesk:
                     one.heard(node, error)
                 else:
                     one.again()
-            if node != self.router.me:
-                await self.learn_from(node, within_s)
+            await self.learn_from(node, within_s)
             return
         for one in group:
             one.heard(node, error)
@@ -260,8 +272,8 @@ class RemoteDesk:
     async def learn_from(self, node: NodeId, within_s: float) -> None:
         """Ask a node which partitions are whose, as far as it knows; if it does not say, nothing is learned."""
         try:
-            owned = await self._ask_node(node, Owners(), within_s)
-        except ClusterError:
+            owned = self._owners() if node == self.router.me else await self._ask_node(node, Owners(), within_s)
+        except DurableError:
             return
         for partition, owner, epoch in owned:
             self.router.learn(partition, NodeId(owner), epoch)
@@ -281,9 +293,13 @@ class RemoteExecutor:
         self._address_of = address_of
         self._within_s = within_s
 
-    async def submit_workflow(self, owner: NodeId, workflow: str, workflow_id: str, input_json: bytes) -> None:
+    async def submit_workflow(
+        self, owner: NodeId, workflow: Workflow[Any, Any] | str, workflow_id: str, input: Any = MISSING
+    ) -> None:
         """Returns when the execution is durable there. Raises `NotOwner` if ``owner`` is not, and what `RpcClient.call` raises."""
         address = self._address_of(owner)
         if address is None:
             raise Unreachable(f"where {owner} listens is not known here. Nothing was sent")
-        await self._calls.call(address, Submit(workflow, None, input_json, workflow_id), self._within_s)
+        definition = REGISTRY.workflow(workflow)
+        request = Submit(definition.name, definition.version, definition.encode_input(input), workflow_id)
+        await self._calls.call(address, request, self._within_s)

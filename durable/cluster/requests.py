@@ -15,7 +15,8 @@ Read next: `durable.cluster.rpc`.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -23,70 +24,76 @@ from durable import errors
 from durable.errors import ClusterError, DurableError, FunctionFailed
 from durable.journal.entries import Attempt, Envelope, Failure, Row, Status, StatusRow, WorkflowMetadata
 
+if TYPE_CHECKING:
+    from durable.desk.desk import Desk
+
 Owned: TypeAlias = tuple[int, str, int]
 """A partition, its owner, and the epoch's counter."""
 
 
 class _Request(msgspec.Struct, frozen=True, array_like=True):
-    pass
+    def of(self, desk: Desk) -> Awaitable[Any]:
+        """The question, put to a desk."""
+        answer: Awaitable[Any] = getattr(desk, str(self.__struct_config__.tag))(*msgspec.structs.astuple(self))
+        return answer
 
 
-class Submit(_Request, tag="submit"):
+class Submit(_Request, frozen=True, array_like=True, tag="submit"):
     workflow: str
     version: int | None
     input_json: bytes
     workflow_id: str
 
 
-class Outcome(_Request, tag="outcome"):
+class Outcome(_Request, frozen=True, array_like=True, tag="outcome"):
     workflow_id: str
     timeout_s: float | None
 
 
-class Metadata(_Request, tag="metadata"):
+class Metadata(_Request, frozen=True, array_like=True, tag="metadata"):
     workflow_id: str
 
 
-class JournalOf(_Request, tag="journal"):
+class JournalOf(_Request, frozen=True, array_like=True, tag="journal"):
     workflow_id: str
 
 
-class SendMessage(_Request, tag="send"):
+class SendMessage(_Request, frozen=True, array_like=True, tag="send"):
     workflow_id: str
     channel: str
     value_json: bytes
     key: str | None
 
 
-class Cancel(_Request, tag="cancel"):
+class Cancel(_Request, frozen=True, array_like=True, tag="cancel"):
     workflow_id: str
 
 
-class Pause(_Request, tag="pause"):
+class Pause(_Request, frozen=True, array_like=True, tag="pause"):
     workflow_id: str
 
 
-class Resume(_Request, tag="resume"):
+class Resume(_Request, frozen=True, array_like=True, tag="resume"):
     workflow_id: str
 
 
-class RowsBefore(_Request, tag="rows_before"):
+class RowsBefore(_Request, frozen=True, array_like=True, tag="rows_before"):
     workflow_id: str
     at: int
 
 
-class Fork(_Request, tag="fork"):
+class Fork(_Request, frozen=True, array_like=True, tag="fork"):
     new_id: str
     at: int
     rows: list[Row]
     request_id: str
 
 
-class Export(_Request, tag="export"):
+class Export(_Request, frozen=True, array_like=True, tag="export"):
     workflow_id: str
 
 
-class Listing(_Request, tag="listing"):
+class Listing(_Request, frozen=True, array_like=True, tag="listing"):
     partitions: list[int] | None
     status: Status | None
     workflow: str | None
@@ -94,20 +101,20 @@ class Listing(_Request, tag="listing"):
     after: str | None
 
 
-class Purge(_Request, tag="purge"):
+class Purge(_Request, frozen=True, array_like=True, tag="purge"):
     partitions: list[int] | None
     older_than_s: float
 
 
-class Post(_Request, tag="post"):
+class Post(_Request, frozen=True, array_like=True, tag="post"):
     envelope: Envelope
 
 
-class Owners(_Request, tag="owners"):
+class Owners(_Request, frozen=True, array_like=True, tag="owners"):
     pass
 
 
-class Forget(_Request, tag="forget"):
+class Forget(_Request, frozen=True, array_like=True, tag="forget"):
     pass
 
 
@@ -193,7 +200,9 @@ def error_of(fault: Fault) -> DurableError:
     kind = KINDS.get(fault.kind)
     if kind is not None:
         try:
-            return kind(*fault.args)
-        except TypeError:  # another version's arguments
+            error = kind(*fault.args)
+            str(error)
+        except (TypeError, ValueError):  # another version's arguments
             return ClusterError(f"{fault.kind}: {fault.text}")
+        return error
     return ClusterError(fault.text)

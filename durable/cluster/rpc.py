@@ -217,8 +217,7 @@ class RpcServer:
             row = self._copy(request.workflow_id)
             if row is not None and row.status.finished:
                 return row
-        method = getattr(self._desk, str(request.__struct_config__.tag))
-        return await method(*msgspec.structs.astuple(request))
+        return await request.of(self._desk)
 
     def _say(self, link: Link, answer: Answer) -> None:
         try:

@@ -32,10 +32,14 @@ PATIENCE_SHARE = 3
 
 
 class Tries:
-    """The tries of one question until ``deadline`` (of the event loop's clock)."""
+    """The tries of one question until ``deadline`` (of the event loop's clock).
 
-    def __init__(self, router: Router, partition: int, deadline: float) -> None:
+    ``request_id``: of a request that writes; None if it only reads, or is numbered otherwise.
+    """
+
+    def __init__(self, router: Router, partition: int, deadline: float, request_id: str | None = None) -> None:
         self.partition = partition
+        self._request_id = request_id
         self.pause_s = 0.0
         self._router = router
         self._deadline = deadline
@@ -80,10 +84,7 @@ class Tries:
                     self._round = {node: None}
             case NoQuorum():
                 self._refused = error
-                self._round.pop(node, None)
-                self._rest(error.retry_after_s)
-            case Overloaded():
-                self._round.pop(node, None)
+            case Overloaded() if self._request_id is None or self._perhaps is not None:
                 self._rest()
             case Unanswered() | OutcomeUnknown():
                 self._perhaps = error
@@ -97,8 +98,9 @@ class Tries:
         """The node was not asked about this partition after all: it is to be asked once more."""
         self._round.clear()
 
-    def verdict(self, request_id: str | None, replicas: int) -> DurableError:
-        """The error for the caller. ``request_id``: of a request that writes."""
+    def verdict(self, replicas: int) -> DurableError:
+        """The error for the caller."""
+        request_id = self._request_id
         last = f"; the last try: {self._last}" if self._last is not None else ""
         if self._perhaps is not None and request_id is not None:
             text = f"nobody can tell whether the request was recorded. Ask again with the same id, {request_id!r}{last}"
@@ -111,7 +113,7 @@ class Tries:
         error.__cause__ = self._last
         return error
 
-    def _rest(self, at_most_s: float = PAUSE_S_MAX) -> None:
-        self.pause_s = min(self._next_pause_s, max(PAUSE_S, at_most_s))
+    def _rest(self) -> None:
+        self.pause_s = self._next_pause_s
         self._next_pause_s = min(self._next_pause_s * 2, PAUSE_S_MAX)
-        self._round = {} 
+        self._round.clear()

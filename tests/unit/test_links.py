@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.nodes import asynchronous, turns, until
+from nodes import asynchronous, turns, until
 
 from durable.errors import Unreachable
 from durable.membership.member import NodeAddress
