@@ -312,7 +312,7 @@ async def test_an_answer_that_nobody_asked_for_or_of_a_wrong_type_is_not_believe
         assert not call.done()
         number = next(iter(a.client._under_way.values())).copy().popitem()[0]
         b.links[0].send(ANSWER + msgspec.msgpack.encode(rpc.Answer(number, value)))
-        with pytest.raises(Unanswered):
+        with pytest.raises(Unanswered, match="lost"):
             await call
         assert a.transport.dropped["unreadable answer"] == 1
 
