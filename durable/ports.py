@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from durable.journal.entries import Envelope, Failure
     from durable.membership.member import NodeAddress
 
 Write: TypeAlias = tuple[bytes, bytes | None]
@@ -30,6 +31,9 @@ class Clock(Protocol):
     """Wall time in milliseconds since 1970, never backwards while the process lives."""
 
     def now_ms(self) -> int: ...
+
+    def at_least(self, now_ms: int) -> None:
+        """Never be behind this moment: somebody has seen it, an earlier process or an earlier owner."""
 
 
 class Entropy(Protocol):
@@ -87,9 +91,31 @@ class Log(Protocol):
     cluster, on stable storage at a majority (``ReplicatedLog``). Appends to one partition become durable in the order in
     which they were made. A failure means that this batch and every later one of the partition was not acknowledged. The
     answer is a future, and batches that become durable together may share one: then one callback serves them all.
+
+    What is durable can also be read from the store: not before, in a cluster, and at the latest then.
+
+    A future that fails with a `StoreError` stops the node. With a `ClusterError` (`NotOwner`, `NoQuorum`) it concerns that one
+    partition: the node lets go of it and runs the others on, until it is given the partition again.
     """
 
     def append(self, partition: int, batch: Batch) -> asyncio.Future[None]: ...
+
+    def confirm(self, partition: int) -> asyncio.Future[None]:
+        """Done when it is certain that, at some moment since this call, nobody else owned the partition.
+
+        What was read from memory or the store before it is done is then the truth of that moment, and can be told. On one
+        node it is done at once. Fails with a `ClusterError`.
+        """
+
+
+class Courier(Protocol):
+    """Brings envelopes to executions that other nodes own."""
+
+    def carry(self, envelope: Envelope) -> Awaitable[Failure | None]:
+        """One try: None when the envelope is durable at the owner of its receiver, or why the owner refuses it.
+
+        Raises a `ClusterError` when nothing is known; then it is carried again. Never two of one sender to one receiver at once.
+        """
 
 
 class Receiver(Protocol):

@@ -26,6 +26,7 @@ LAYERS: list[set[str]] = [
     {"cli", "__main__", "testing", "notebook", "sim"},
     {"cluster"},
     {"runtime"},
+    {"desk"},  # the questions and the face: they know the author's types, and nothing of who answers
     {"storage", "replication", "workflows"},
     {"routing", "transports"},
     {"journal"},

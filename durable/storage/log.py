@@ -24,6 +24,7 @@ class LocalLog:
         self._writes: list[Write] = []
         self._group: asyncio.Future[None] | None = None
         self._failure: DurableError | None = None
+        self._confirmed: asyncio.Future[None] | None = None
         self._syncer = Syncer(store, inline=inline)
         self.batches = 0
 
@@ -46,6 +47,13 @@ class LocalLog:
         self._writes.extend(batch)
         self.batches += 1
         return group
+
+    def confirm(self, partition: int) -> asyncio.Future[None]:
+        """Done at once: no other process can have this store."""
+        if self._confirmed is None:
+            self._confirmed = asyncio.get_running_loop().create_future()
+            self._confirmed.set_result(None)
+        return self._confirmed
 
     def _flush(self) -> None:
         group, writes = self._group, self._writes

@@ -175,6 +175,12 @@ class MortalLog:
         loop.call_later(SYNC_S, self._next)
         return durable
 
+    def confirm(self, partition: int) -> asyncio.Future[None]:
+        """Done at once: nobody else has this store."""
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        confirmed.set_result(None)
+        return confirmed
+
     def _next(self) -> None:
         batch, durable = self._waiting.popleft()
         self.writes += 1

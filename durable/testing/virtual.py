@@ -64,6 +64,10 @@ class VirtualClock:
     def now_ms(self) -> int:
         return self._start_ms + round(self._loop.time() * 1000)
 
+    def at_least(self, now_ms: int) -> None:
+        """A life behind another one begins where that ended, so there is nothing to make good; another store's time is set."""
+        self._start_ms += max(0, now_ms - self.now_ms())
+
 
 class SeededEntropy:
     """Random bytes that are the same on every run. Implements `durable.ports.Entropy`.
