@@ -37,6 +37,7 @@ from durable.errors import NotSecured
 from durable.membership.joining import SEEDS_MAX
 from durable.membership.member import NAME_CHARS_MAX, NodeAddress, NodeId
 from durable.membership.tuning import Tuning
+from durable.replication.tuning import ReplicationTuning
 from durable.routing.partitions import PARTITIONS, PARTITIONS_MAX
 from durable.routing.ring import VIRTUAL_NODES_MAX
 from durable.transports.seal import SECRET_CHARS_MIN, SECRETS_MAX
@@ -81,6 +82,8 @@ class ClusterConfig:
     rpc_timeout: float = 30.0
     replicas: int = 3
     partitions: int = PARTITIONS
+    witness: bool = False
+    """Votes and keeps logs, and runs nothing: the third opinion of two nodes that work."""
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -188,6 +191,16 @@ class ClusterConfig:
             exchange_interval_s=EXCHANGE_PERIODS * self.gossip_interval,
             cluster=self.cluster_name,
             settings={name: str(getattr(self, name)) for name in fixed},
+        )
+
+    def replication(self) -> ReplicationTuning:
+        """The numbers of the replication core."""
+        return ReplicationTuning(
+            replicas=self.replicas,
+            partitions=self.partitions,
+            virtual_nodes_per_node=self.virtual_nodes_per_node,
+            gossip_interval_s=self.gossip_interval,
+            rpc_timeout_s=self.rpc_timeout,
         )
 
     def advertised(self, bound: NodeAddress) -> NodeAddress:

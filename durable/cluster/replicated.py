@@ -108,6 +108,7 @@ class ReplicatedLog:
         self._rounds: dict[int, deque[tuple[int, asyncio.Future[None]]]] = {}
         self._held: list[tuple[NodeId, Message]] = []
         self._written = self._synced = 0
+        self._watchers: list[asyncio.Event] = []
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._failure: DurableError | None = None
@@ -177,6 +178,21 @@ class ReplicatedLog:
         what(self._loop.time())
         self._touch()
 
+    async def until(self, holds: Callable[[], bool], within_s: float) -> bool:
+        """Wait until something holds of the core; looked at after every turn. False if it did not come about in time."""
+        turned = asyncio.Event()
+        self._watchers.append(turned)
+        try:
+            async with asyncio.timeout(within_s):
+                while not holds():
+                    turned.clear()
+                    await turned.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._watchers.remove(turned)
+        return True
+
     async def close(self) -> None:
         """Say nothing more. What waits is told that this node is gone."""
         self._closed = True
@@ -205,6 +221,8 @@ class ReplicatedLog:
         except StoreError as error:
             self._fail(error)
             return
+        for watcher in self._watchers:
+            watcher.set()
         self._arm()
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
