@@ -26,8 +26,8 @@ from collections.abc import Callable
 from random import Random
 
 from durable.cluster.config import ClusterConfig
-from durable.cluster.frames import ANSWER, REPLICATION, REQUEST
 from durable.cluster.events import EventStream
+from durable.cluster.frames import ANSWER, REPLICATION, REQUEST
 from durable.cluster.peers import Peers
 from durable.cluster.remote import RemoteDesk
 from durable.cluster.replicated import ReplicatedLog, Syncs

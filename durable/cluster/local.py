@@ -28,8 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,30 +41,20 @@ from durable.cluster.ask import NodeView
 from durable.cluster.client import ClusterClient
 from durable.cluster.config import PRESETS, ClusterConfig
 from durable.cluster.process import NodeProcess
+from durable.cluster.sight import Sight
 from durable.desk.handle import WorkflowHandle
 from durable.errors import ClusterError
 from durable.journal.codec import MISSING
 from durable.membership.joining import SEEDS_MAX
-from durable.membership.member import Member, MemberStatus, NodeAddress, NodeId
-from durable.routing.partitions import PARTITIONS, partition_of
+from durable.membership.member import NodeAddress, NodeId
+from durable.routing.partitions import PARTITIONS
 from durable.workflows.definition import Workflow
 
 ENGINES = ("rocksdb", "leveldb", "memory")
-HISTORY_MAX = 10_000
 NODES_MAX = 64
-PATIENCE_S = 30.0
 
 
-class Belief(msgspec.Struct, frozen=True):
-    """At ``at_s`` seconds after the cluster was made, ``observer`` came to believe this of a member."""
-
-    at_s: float
-    observer: NodeId
-    member: Member
-    was: MemberStatus | None
-
-
-class LocalCluster:
+class LocalCluster(Sight):
     """A cluster of ``n`` processes, node-1 to node-n.
 
     ::
@@ -104,20 +93,16 @@ class LocalCluster:
         self._engines = [store] if isinstance(store, str) else list(store)
         if not self._engines or not set(self._engines) <= set(ENGINES):
             raise ValueError(f"store is {store!r}; it must be one of {', '.join(ENGINES)}, or one for each node")
-        self.history: deque[Belief] = deque(maxlen=HISTORY_MAX)
+        super().__init__(int(changes.get("partitions", PARTITIONS)))
         self._n = n
         self._app = pack_app(app)
         self._fields = {**PRESETS[preset], **changes}
         self._data = Path(data) if data is not None else None
         self._temporary: TemporaryDirectory[str] | None = None
-        self._processes: dict[NodeId, NodeProcess] = {}
         self._founders: tuple[NodeId, ...] = ()
-        self._cuts: dict[tuple[NodeId, NodeId], None] = {}
         self._faults: dict[NodeId, dict[str, float]] = {}
         self._untold: dict[NodeId, None] = {}
         self._client: ClusterClient | None = None
-        self._changed = asyncio.Event()
-        self._began_s = 0.0
 
     def __repr__(self) -> str:
         nodes = ", ".join(f"{process.node_id} {process.state}" for process in self._processes.values())
@@ -130,58 +115,7 @@ class LocalCluster:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    # What is to be seen
-
-    @property
-    def nodes(self) -> tuple[NodeId, ...]:
-        """Every name that was ever started, in that order."""
-        return tuple(self._processes)
-
-    @property
-    def running(self) -> tuple[NodeId, ...]:
-        """The names whose process runs and is not paused."""
-        return tuple(name for name, process in self._processes.items() if process.state == "running")
-
-    def address(self, node: str) -> NodeAddress:
-        """Where a node listens."""
-        return self._process(node).address
-
-    def process_id(self, node: str) -> int:
-        """The process of a node, for the tools of the operating system."""
-        return self._process(node).process_id
-
-    def members(self) -> dict[NodeId, dict[NodeId, Member]]:
-        """What every node believes, or believed when it was last heard: observer, then member."""
-        return {name: dict(process.members) for name, process in self._processes.items()}
-
-    def beliefs_about(self, node: str) -> dict[NodeId, MemberStatus | None]:
-        """What every other running node believes of one; None if it is not in its list."""
-        found = {}
-        for observer in self.running:
-            if observer != node:
-                member = self._processes[observer].members.get(NodeId(node))
-                found[observer] = member.status if member else None
-        return found
-
-    def owners(self) -> dict[int, tuple[NodeId, int]]:
-        """Who owns which partition, with the epoch's counter, as the running nodes last said. An owner that is paused or cut off
-        may not know that it is none any more; the higher epoch counts.
-        """
-        found: dict[int, tuple[NodeId, int]] = {}
-        for name in self.running:
-            for partition, epoch in self._processes[name].owned.items():
-                if partition not in found or epoch > found[partition][1]:
-                    found[partition] = (name, epoch)
-        return dict(sorted(found.items()))
-
-    def owner(self, workflow_id: str) -> NodeId | None:
-        """The node that runs an execution, as the nodes last said; None while nobody does."""
-        found = self.owners().get(partition_of(workflow_id))
-        return found[0] if found else None
-
-    def owned(self) -> bool:
-        """Whether every partition has an owner that runs."""
-        return len(self.owners()) == int(self._fields.get("partitions", PARTITIONS))
+    # What is to be seen, beside what `Sight` shows
 
     def store_url(self, node: str) -> str:
         """What a node was given to keep its journals in, as `durable.open` takes it."""
@@ -189,42 +123,9 @@ class LocalCluster:
         engine = self._engines[min(number, len(self._engines) - 1)]
         return "memory:" if engine == "memory" else f"{engine}:{self._folder(node)}"
 
-    def converged(self) -> bool:
-        """Whether every running node believes exactly those alive that run and that it is not cut off from, each in its present
-        life.
-        """
-        for observer in self.running:
-            truth = {name: self._processes[name].boot for name in self.running if self._joined(observer, name)}
-            listed = self._processes[observer].members.values()
-            if any(one.status is MemberStatus.SUSPECT for one in listed):
-                return False
-            if {one.node_id: one.boot for one in listed if one.status is MemberStatus.ALIVE} != truth:
-                return False
-        return True
-
     async def view(self, node: str) -> NodeView:
         """What a node sees, asked now: with its counters of dropped packets."""
         return msgspec.convert(await self._process(node).order("view"), NodeView)
-
-    # Waiting
-
-    async def wait_until(self, holds: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
-        """Return when ``holds()``; it is looked at after every report of a node. Raises `TimeoutError`, with all views."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not holds():
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            raise TimeoutError(f"it did not come about within {timeout_s:g} s.\n{self._describe()}") from None
-
-    async def wait_converged(self, timeout_s: float = PATIENCE_S) -> None:
-        """Return when `converged`. Raises `TimeoutError`, with all views."""
-        await self.wait_until(self.converged, timeout_s)
-
-    async def wait_owned(self, timeout_s: float = PATIENCE_S) -> None:
-        """Return when every partition has an owner that runs. Raises `TimeoutError`, with all views."""
-        await self.wait_until(self.owned, timeout_s)
 
     # Doing
 
@@ -367,20 +268,11 @@ class LocalCluster:
     def _cluster_name(self) -> str:
         return str(self._fields.get("cluster_name", "durable"))
 
-    def _process(self, node: str) -> NodeProcess:
-        try:
-            return self._processes[NodeId(node)]
-        except KeyError:
-            raise ClusterError(f"there is no {node!r}; there are {', '.join(self._processes) or 'no nodes'}") from None
-
     def _folder(self, node: str) -> Path:
         if self._data is None:
             self._temporary = TemporaryDirectory(prefix="durable-cluster-")
             self._data = Path(self._temporary.name)
         return self._data / node
-
-    def _joined(self, one: NodeId, other: NodeId) -> bool:
-        return (one, other) not in self._cuts
 
     async def _launch(self, name: NodeId, address: NodeAddress | None = None, number: int | None = None) -> None:
         fields = {**self._fields, "node_id": name, "bind_address": str(address or NodeAddress("127.0.0.1", 0))}
@@ -413,20 +305,3 @@ class LocalCluster:
                 await process.order("cut", peers=cut)
                 await process.order("disturb", faults=self._faults.get(name, {}))
                 self._untold.pop(name, None)
-
-    def _heard(self, process: NodeProcess, member: Member | None, was: MemberStatus | None) -> None:
-        if member is not None:
-            at_s = asyncio.get_running_loop().time() - self._began_s
-            self.history.append(Belief(at_s, process.node_id, member, was))
-        self._notify()
-
-    def _notify(self) -> None:
-        self._changed.set()
-
-    def _describe(self) -> str:
-        lines = []
-        for name, process in self._processes.items():
-            seen = ", ".join(f"{one.node_id} {one.status.name}" for one in process.members.values())
-            owns = f", owns {len(process.owned)} partitions" if self._app else ""
-            lines.append(f"{name} ({process.state}) sees {seen or 'nobody'}{owns}")
-        return "\n".join(lines)

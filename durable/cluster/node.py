@@ -43,14 +43,19 @@ from durable.cluster.host import Host
 from durable.cluster.replicated import Syncs
 from durable.desk.face import Face
 from durable.errors import ClusterError, JoinRejected, NameTaken, ProtocolError, Unreachable
+from durable.journal.keys import PARTITIONS
 from durable.membership.effects import Displaced, Effect, Joined, JoinRefused, Left, MemberChanged, Send, Stream
 from durable.membership.health import Evidence
 from durable.membership.member import Member, NodeAddress, NodeId
 from durable.membership.messages import decode, encode
 from durable.membership.swim import Swim
 from durable.ports import Clock, Entropy, Link, Transport
-from durable.routing.partitions import PartitionRing
+from durable.routing.partitions import PartitionRing, partition_of
+from durable.runtime.config import NodeConfig
+from durable.storage.node import NodeStorage
+from durable.storage.syncer import Syncer
 from durable.transports.sockets import SocketTransport
+from durable.workflows.definition import REGISTRY, Function, Workflow
 from durable.world import SystemClock, SystemEntropy
 
 ASKING_MAX = 256
@@ -86,19 +91,32 @@ class ClusterNode(Face):
     def __init__(
         self,
         config: ClusterConfig,
+        storage: NodeStorage | None = None,
+        workflows: Iterable[Workflow[Any, Any] | Function[..., Any]] = (),
         *,
+        node_config: NodeConfig | None = None,
         transport: Transport | None = None,
         clock: Clock | None = None,
         entropy: Entropy | None = None,
+        syncer: Syncs | None = None,
     ) -> None:
         config.check_secured()
+        if storage is not None and config.partitions != PARTITIONS:
+            raise ValueError(f"partitions is {config.partitions}; the keys of a store are made for {PARTITIONS}")
         self.config = config
         self.ring = PartitionRing(config.virtual_nodes_per_node, config.partitions)
-        self._transport = transport or SocketTransport(
-            config.bind_address, seal_of(config.secrets, config.cluster_name), config.advertise_address
-        )
+        self._storage = storage
+        self._node_config = node_config or NodeConfig(node_id=str(config.node_id))
+        for item in workflows:
+            REGISTRY.add(item)
+        seal = seal_of(config.secrets, config.cluster_name)
+        self._transport = transport or SocketTransport(config.bind_address, seal, config.advertise_address)
         self._clock = clock or SystemClock()
         self._entropy = entropy or SystemEntropy()
+        self._syncer = syncer
+        self._host: Host | None = None
+        self._founding: Founding | None = None
+        self._addresses: dict[NodeId, NodeAddress] = {}
         self._swim: Swim | None = None
         self._streams: list[EventStream[MemberChanged]] = []
         self._asking: dict[asyncio.Task[None], None] = {}
@@ -284,14 +302,6 @@ class ClusterNode(Face):
             return self._feed(sender, data[1:], asked=True)
         self._unreadable["unknown question"] += 1
         return None
-
-    def frame(self, link: Link, data: bytes) -> None:
-        """Nothing travels on links yet."""
-        self._unreadable["unknown frame"] += 1
-        link.abort()
-
-    def link_lost(self, link: Link) -> None:
-        """Nothing to do: none was used."""
 
     def frame(self, link: Link, data: bytes) -> None:
         """One frame of a standing link: replication, a request, an answer."""

@@ -40,8 +40,9 @@ def _tidy() -> None:
 
 
 class NodeProcess:
-    """A process with a node in it. ``state`` is "running", "paused" or "gone"; ``members`` what it last said that it sees, ``owned`` the
-    partitions that it last said are its own, with their epochs' counters.
+    """A process with a node in it. ``state`` is "running", "paused" or "gone".
+
+    ``members`` is what it last said that it sees, ``owned`` the partitions that it last said are its own, with their epochs.
     """
 
     def __init__(self, node_id: NodeId, process: asyncio.subprocess.Process, on_report: OnReport) -> None:
