@@ -26,7 +26,8 @@ LAYERS: list[set[str]] = [
     {"cli", "__main__", "testing", "notebook", "sim"},
     {"cluster"},
     {"runtime"},
-    {"desk"},  # the questions and the face: they know the author's types, and nothing of who answers
+    # What one asks of an execution and its typed face; running a function's body: neither knows the engine between them.
+    {"desk", "bodies"},
     {"storage", "replication", "workflows"},
     {"routing", "transports"},
     {"journal"},

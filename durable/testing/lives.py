@@ -28,14 +28,14 @@ from typing import Any
 
 import msgspec
 
+from durable.bodies.runner import FunctionRunner, RunningCall
+from durable.desk.handle import WorkflowHandle
 from durable.errors import StoreClosed
 from durable.journal import keys
 from durable.journal.codec import unpack_row
 from durable.journal.entries import CANCEL, Command, Completion, Row, Start, Status, StatusRow
 from durable.ports import Batch, Store
 from durable.runtime.config import NodeConfig
-from durable.runtime.functions import FunctionRunner, RunningCall
-from durable.runtime.handle import WorkflowHandle
 from durable.runtime.runtime import NodeRuntime
 from durable.storage.node import NodeStorage
 from durable.testing.virtual import NothingWillHappen, VirtualLoop

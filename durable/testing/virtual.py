@@ -33,9 +33,9 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from durable.bodies.threads import ThreadPool
 from durable.errors import NotAllowedHere, WorkflowError
 from durable.journal.codec import encode_value
-from durable.runtime.threads import ThreadPool
 
 if TYPE_CHECKING:
     from durable.runtime.engine import Engine
