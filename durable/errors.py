@@ -33,6 +33,7 @@
     │   ├── EmptyRing                 no node is on the ring, so nobody owns the key
     │   ├── NotSecured                it would listen beyond this machine without a key; it did not start
     │   ├── Unreachable               nobody answered at an address
+    │   │   └── Unanswered                it was asked, and did not answer: it may have done it
     │   ├── JoinRejected              the cluster will not let this node in
     │   └── NameTaken                 another process runs under this node's name; this one has stopped
     └── ProtocolError             the peer that sent it
@@ -211,6 +212,10 @@ class NotSecured(ClusterError):
 
 class Unreachable(ClusterError):
     """Nobody answered at an address, or not in time. What was asked may have arrived."""
+
+
+class Unanswered(Unreachable):
+    """A request was sent and not answered, in time or before the connection broke. It may have been done, or may yet be."""
 
 
 class JoinRejected(ClusterError):

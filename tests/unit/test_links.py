@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.nodes import asynchronous, turns, until
+from nodes import asynchronous, turns, until
 
 from durable.errors import Unreachable
 from durable.membership.member import NodeAddress
@@ -148,7 +148,12 @@ def test_what_is_sent_in_one_moment_is_one_write() -> None:
         link: Any = await a.transport.connect(b.at)
         written: list[int] = []
         write = link._writer.write
-        link._writer.write = lambda data: (written.append(len(data)), write(data))
+
+        def counted(data: bytes) -> None:
+            written.append(len(data))
+            write(data)
+
+        link._writer.write = counted
         for _ in range(500):
             link.send(b"small")
         await until(lambda: len(b.ear.heard) == 500)
@@ -357,7 +362,7 @@ def test_a_replayed_frame_ends_the_link_and_is_not_heard_twice() -> None:
 
 def test_a_whole_connection_that_is_replayed_says_nothing() -> None:
     async def body(a: End, b: End) -> None:
-        reader, writer, channel = await raw(b, key())
+        _, writer, channel = await raw(b, key())
         told = pack_frames(channel, [tcp.LINK + b"\xc0", b"pay"])
         writer.write(told)
         await until(lambda: b.ear.heard == [b"pay"])
