@@ -216,7 +216,6 @@ class Host:
         await self.server.close()
         await self.engine.close()
         await self.log.close()
-        self.calls.close()
         await self.peers.close()
 
 

@@ -32,7 +32,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from random import Random
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from durable.cluster.ask import NodeView, encode_view, seal_of
 from durable.cluster.config import ClusterConfig
@@ -57,6 +57,9 @@ from durable.storage.syncer import Syncer
 from durable.transports.sockets import SocketTransport
 from durable.workflows.definition import REGISTRY, Function, Workflow
 from durable.world import SystemClock, SystemEntropy
+
+if TYPE_CHECKING:
+    from durable.desk.desk import Desk
 
 ASKING_MAX = 256
 WARN_EVERY_S = 60.0
@@ -107,12 +110,12 @@ class ClusterNode(Face):
         self.ring = PartitionRing(config.virtual_nodes_per_node, config.partitions)
         self._storage = storage
         self._node_config = node_config or NodeConfig(node_id=str(config.node_id))
+        super().__init__(cast("Desk", _NoDesk(self)), entropy or SystemEntropy(), self._node_config.value_bytes_max)
         for item in workflows:
             REGISTRY.add(item)
         seal = seal_of(config.secrets, config.cluster_name)
         self._transport = transport or SocketTransport(config.bind_address, seal, config.advertise_address)
         self._clock = clock or SystemClock()
-        self._entropy = entropy or SystemEntropy()
         self._syncer = syncer
         self._host: Host | None = None
         self._founding: Founding | None = None
@@ -455,3 +458,14 @@ class ClusterNode(Face):
                 else:
                     future.set_exception(error)
                     future.exception()  # counts as seen: nobody may be waiting
+
+
+class _NoDesk:
+    """Who asks a node for a workflow that has none, or not yet."""
+
+    def __init__(self, node: ClusterNode) -> None:
+        self._node = node
+
+    def __getattr__(self, name: str) -> NoReturn:
+        why = "runs no workflows: it has no storage" if self._node._storage is None else "has not been started: await node.join()"
+        raise ClusterError(f"{self._node.config.node_id} {why}. Nothing was done")
