@@ -131,14 +131,13 @@ class Fetch(Struct, frozen=True, array_like=True, tag=7):
 
 
 class Piece(Struct, frozen=True, array_like=True, tag=8):
-    """Entries from ``start`` on. Who holds them up to ``floor`` may swap them in."""
+    """Entries from ``start`` on, as many as fit."""
 
     partition: _Partition
     generation: _Number
     epoch: Epoch
     start: _Number
     entries: list[bytes]
-    floor: _Number
     commit: _Number
 
 
