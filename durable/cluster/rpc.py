@@ -116,15 +116,16 @@ class RpcClient:
         """An answer, without its first byte."""
         try:
             answer = _answers.decode(data)
-            waiting = self._under_way.get(link, {}).pop(answer.number, None)
-            if waiting is None:
+            waiting = self._under_way.get(link, {})
+            if answer.number not in waiting:
                 return  # nobody waits for it any more
-            kind, future = waiting
+            kind, future = waiting[answer.number]
             value = None if answer.fault else _values[kind].decode(answer.value)
         except _BROKEN:
             self._dropped["unreadable answer"] += 1
-            link.abort()
+            link.abort()  # whoever waits is told when it is lost
             return
+        del waiting[answer.number]
         if future.done():
             return
         if answer.fault is not None:
