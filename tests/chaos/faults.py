@@ -62,6 +62,8 @@ class Faults:
     draw: random.Random
     kinds: Sequence[str] = FAULTS
     say: Callable[[str], None] = print
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     hits: list[Hit] = field(default_factory=list)
     failovers: list[float] = field(default_factory=list)
     lives: dict[int, str] = field(default_factory=dict)
@@ -77,10 +79,10 @@ class Faults:
     async def run(self, seconds: float) -> None:
         """Faults for so long; returns when the last has been taken back. Raises what a cluster raises that cannot go on."""
         self.note_lives()
-        until = time.monotonic() + seconds
+        until = self.clock() + seconds
         kinds = self.bag()
-        while (left := until - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, self.draw.uniform(0.3, 3.0)))
+        while (left := until - self.clock()) > 0:
+            await self.sleep(min(left, self.draw.uniform(0.3, 3.0)))
             kind = next(kinds)
             beside = self.draw.random() < 0.3
             if kind in ("restart all", "wipe", "grow and shrink"):  # these want the cluster for themselves
@@ -112,7 +114,7 @@ class Faults:
         nodes = self._pick(kind)
         if nodes is None:
             return
-        hit = Hit(kind, tuple(nodes), time.monotonic())
+        hit = Hit(kind, tuple(nodes), self.clock())
         self.hits.append(hit)
         watching = [self._watch(node) for node in nodes if kind in TAKES_OVER]
         self._busy |= set(nodes)
@@ -120,7 +122,7 @@ class Faults:
         try:
             await _DOING[kind](self, nodes)
         finally:
-            hit.ended = time.monotonic()
+            hit.ended = self.clock()
             for watch in watching:
                 watch.cancel()
             self._busy -= set(nodes)
@@ -213,7 +215,7 @@ class Faults:
         return any(owner == node for owner, _ in self.cluster.owners().values())
 
     async def _hold(self, least_s: float, most_s: float) -> None:
-        await asyncio.sleep(self.draw.uniform(least_s, most_s))
+        await self.sleep(self.draw.uniform(least_s, most_s))
 
     async def _settle(self) -> None:
         tasks, self._tasks = self._tasks, []
@@ -222,7 +224,7 @@ class Faults:
     def _watch(self, node: str) -> asyncio.Task[None]:
         """Measure how long it takes until everything that this node owns now has another owner, or itself under a new epoch."""
         owned = {partition: held for partition, held in self.cluster.owners().items() if held[0] == node}
-        began = time.monotonic()
+        began = self.clock()
 
         def taken() -> bool:
             owners = self.cluster.owners()
@@ -230,7 +232,7 @@ class Faults:
 
         async def watch() -> None:
             await self.cluster.wait_until(taken, WATCH_S)
-            self.failovers.append(time.monotonic() - began)
+            self.failovers.append(self.clock() - began)
 
         return asyncio.create_task(watch() if owned else asyncio.sleep(0))
 

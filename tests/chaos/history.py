@@ -92,10 +92,13 @@ class History:
             self.operations.append(Operation(client, what, target, given, began, ended, answer))
 
     def of(self, target: str) -> list[Operation]:
-        return [one for one in self.operations if one.target == target]
+        return self.by_target().get(target, [])
 
-    def targets(self) -> list[str]:
-        return list(dict.fromkeys(one.target for one in self.operations))
+    def by_target(self) -> dict[str, list[Operation]]:
+        found: dict[str, list[Operation]] = {}
+        for one in self.operations:
+            found.setdefault(one.target, []).append(one)
+        return found
 
 
 # --- the model
@@ -171,8 +174,8 @@ def judge(history: History, checker: Callable[..., bool] | None = None) -> list[
     """What no order of the operations explains: a line for each execution concerned, with its operations."""
     check = checker or linearizable
     wrong = []
-    for target in history.targets():
-        operations = sorted(history.of(target), key=lambda one: one.began)
+    for target, unordered in history.by_target().items():
+        operations = sorted(unordered, key=lambda one: one.began)
         if not check(operations, Seen(), step):
             first = operations[0].began
             told = "; ".join(

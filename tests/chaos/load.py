@@ -90,12 +90,15 @@ class Load:
 
     async def read_again(self, clients: dict[str, Any]) -> None:
         """Every result once more, by other clients: it must be what was told before."""
-        for workflow_id in list(self.told):
-            for name, client in clients.items():
+
+        async def read(name: str, client: Any) -> None:
+            for workflow_id in list(self.told):
                 try:
                     await self._result(name, client, workflow_id)
                 except Exception as error:
                     self.losses.append(f"{workflow_id}: read again by {name}: {type(error).__name__}: {error}")
+
+        await asyncio.gather(*(read(name, client) for name, client in clients.items()))
 
     # One session
 

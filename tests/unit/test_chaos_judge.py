@@ -186,7 +186,7 @@ def test_a_healthy_node_loses_nothing(healthy: Healthy) -> None:
     assert judge.told_is_recorded(load.told, healthy.journals) == []
     assert healthy.effects and judge.recorded_was_run(healthy.journals, healthy.effects) == []
     assert judge.runs_are_explained(healthy.effects, []) == ([], 0)
-    for target in load.history.targets():
+    for target in load.history.by_target():
         assert history.judge(told_of(load, target), explains) == []
 
 
@@ -292,6 +292,108 @@ def test_a_seed_repeats_the_schedule_and_each_kind_comes_once_before_any_comes_t
     assert drawn(1) == drawn(1) != drawn(2)
     for first in range(0, 3 * len(FAULTS), len(FAULTS)):
         assert sorted(drawn(5)[first : first + len(FAULTS)]) == sorted(FAULTS)
+
+
+class Pretended:
+    """As much of a `LocalCluster` as faults need. Whoever runs and is joined owns partitions; every change gives new epochs."""
+
+    def __init__(self) -> None:
+        self.state = {f"node-{n}": "running" for n in range(1, 6)}
+        self.did: list[str] = []
+        self.cuts: list[tuple[str, str]] = []
+        self._epoch = 1
+        self._changed = asyncio.Event()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(self.state)
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        return tuple(node for node, state in self.state.items() if state == "running")
+
+    def process_id(self, node: str) -> int:
+        return 100 * self._epoch + list(self.state).index(node)
+
+    def owners(self) -> dict[int, tuple[str, int]]:
+        return {partition: (node, self._epoch) for partition, node in enumerate(self.running)}
+
+    async def wait_until(self, holds: Callable[[], bool], timeout_s: float) -> None:
+        while not holds():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def wait_converged(self, timeout_s: float = 1.0) -> None:
+        return None
+
+    async def cut(self, pairs: list[tuple[str, str]]) -> None:
+        assert pairs and all(one != other for one, other in pairs)
+        self.cuts = pairs
+
+    async def heal(self) -> None:
+        self.cuts = []
+
+    async def disturb(self, node: str, *, loss: float = 0.0, **_: float) -> None:
+        self._put("disturb" if loss else "calm", node, self.state[node])
+
+    async def kill(self, node: str) -> None:
+        self._put("kill", node, "gone")
+
+    async def wipe(self, node: str) -> None:
+        self._put("wipe", node, "gone")
+
+    async def pause(self, node: str) -> None:
+        self._put("pause", node, "paused")
+
+    async def resume(self, node: str) -> None:
+        assert self.state[node] == "paused"
+        self._put("resume", node, "running")
+
+    async def restart(self, node: str) -> None:
+        assert self.state[node] == "gone"
+        self._put("restart", node, "running")
+
+    async def add(self) -> str:
+        name = f"node-{len(self.state) + 1}"
+        self._put("add", name, "running")
+        return name
+
+    async def leave(self, node: str) -> None:
+        self._put("leave", node, "left")
+
+    def _put(self, did: str, node: str, state: str) -> None:
+        self.did.append(did)
+        self.state[node] = state
+        self._epoch += 1
+        self._changed.set()
+        down = [one for one in self.state.values() if one in ("gone", "paused")]
+        assert len(down) <= 2 or did in ("kill", "restart"), "more than two are down only when all restart"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_is_done_to_a_cluster_is_taken_back(seed: int) -> None:
+    async def main() -> None:
+        now = 0.0
+
+        async def sleep(seconds: float) -> None:
+            nonlocal now
+            now += seconds
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+        cluster = Pretended()
+        faults = Faults(cluster, random.Random(seed), say=lambda _: None, clock=lambda: now, sleep=sleep)
+        await faults.run(400.0)
+        await faults.heal()
+        stay = [node for node, state in cluster.state.items() if state != "left"]
+        assert len(stay) == 5 and set(cluster.running) == set(stay) and not cluster.cuts
+        assert {hit.kind for hit in faults.hits} == set(FAULTS)
+        assert all(hit.began <= hit.ended < INF for hit in faults.hits)
+        assert {"kill", "pause", "resume", "restart", "wipe", "add", "leave", "disturb", "calm"} <= set(cluster.did)
+        assert cluster.did.count("disturb") == cluster.did.count("calm")
+        assert faults.failovers and set(faults.lives.values()) >= set(stay)
+
+    asyncio.run(main())
 
 
 def test_told_is_complete_only_with_a_result() -> None:
