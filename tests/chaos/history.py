@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from chaos.cluster_app import END
+from durable.sim import linearizable
 
 T = TypeVar("T")
 ENDLESS = float("inf")
@@ -170,9 +171,8 @@ def _send(state: Seen, key: str, word: str, answer: str | None) -> Seen | None:
 # --- the judgement
 
 
-def judge(history: History, checker: Callable[..., bool] | None = None) -> list[str]:
+def judge(history: History, check: Callable[..., bool] = linearizable.check) -> list[str]:
     """What no order of the operations explains: a line for each execution concerned, with its operations."""
-    check = checker or linearizable
     wrong = []
     for target, unordered in history.by_target().items():
         operations = sorted(unordered, key=lambda one: one.began)
@@ -184,10 +184,3 @@ def judge(history: History, checker: Callable[..., bool] | None = None) -> list[
             )
             wrong.append(f"{target}: no order of what its clients did explains what they were told: {told}")
     return wrong
-
-
-def linearizable(operations: list[Operation], state: Seen, step: Callable[[Seen, Operation], Seen | None]) -> bool:
-    """Whether some order explains the answers: depth first, each (operations done, state) looked at once."""
-    from durable.sim import linearizable as room
-
-    return bool(room.check(operations, state, step))

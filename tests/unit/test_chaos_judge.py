@@ -110,7 +110,6 @@ def test_the_model_tells_histories_that_can_be_from_those_that_cannot(name: str)
 
 @pytest.mark.parametrize("name", HISTORIES)
 def test_the_checker_of_the_simulator_agrees(name: str) -> None:
-    pytest.importorskip("durable.sim.linearizable", reason="the checker is not in this build yet")
     possible, lines = HISTORIES[name]
     assert (history.judge(told(*lines)) == []) is possible
 
