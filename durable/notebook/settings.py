@@ -22,7 +22,7 @@ from typing import Any
 
 from durable.cluster.config import PRESETS, ClusterConfig
 from durable.membership.tuning import Tuning
-from durable.notebook.figure import Figure, code, esc, html_table, text_table
+from durable.notebook.figure import Figure, code, esc, html_table, tag, text_table
 from durable.runtime.config import NodeConfig
 
 _CODE = re.compile(r"``(.+?)``|`(.+?)`")
@@ -103,9 +103,14 @@ def _shown(value: Any) -> str:
 
 
 def _table(head: list[str], rows: list[tuple[str, ...]]) -> Figure:
-    marked = [[code(row[0]), *map(esc, row[1:-1]), _marked(row[-1])] for row in rows]
-    plain = [list(row) for row in rows]
-    return Figure(html_table([esc(name) for name in head], marked), text_table(head, plain))
+    """In HTML the values stand below the name, so that the words keep enough room on a phone."""
+    marked = [[f"{code(row[0])}{tag('br')}{_values(head[1:-1], row[1:-1])}", _marked(row[-1])] for row in rows]
+    return Figure(html_table([esc(head[0]), esc(head[-1])], marked), text_table(head, [list(row) for row in rows]))
+
+
+def _values(names: list[str], values: tuple[str, ...]) -> str:
+    said = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True) if value)
+    return tag("span", esc(said.removeprefix("default required") or "required"), class_="durable-muted")
 
 
 def _marked(words: str) -> str:
