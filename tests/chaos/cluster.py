@@ -26,7 +26,6 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from chaos import history, judge, sabotage
 from chaos.cluster_app import EFFECTS
@@ -35,6 +34,8 @@ from chaos.load import Load
 
 NODES = 5
 CLIENTS = 4
+CONTROL = ("pause", "isolate", "pause", "partition")
+"""What makes owners that do not know yet that they were replaced: the faults of the control."""
 STORES = {
     "rocksdb": ["rocksdb"] * NODES,
     "leveldb": ["leveldb"] * NODES,
@@ -179,7 +180,8 @@ def command(store: str, seed: int, minutes: float, control: bool = False) -> str
 
 def main(minutes: float, seed: int, store: str, control: bool) -> bool:
     """Run and print; whether it is as it must be: no loss, and with ``control`` at least one."""
-    report: Any = asyncio.run(run(minutes * 60, seed=seed, store=store, control=control))
+    kinds = CONTROL if control else FAULTS
+    report = asyncio.run(run(minutes * 60, seed=seed, store=store, control=control, kinds=kinds))
     print(report, flush=True)
     if control:
         print("control: " + (f"{len(report.losses)} losses seen, as must be" if report.losses else "NO LOSS was seen"), flush=True)
