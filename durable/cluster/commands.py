@@ -124,7 +124,9 @@ def _credentials(cluster: str | None) -> dict[str, Any]:
 
 async def _join(node: ClusterNode, over: asyncio.Event, bootstrap: bool) -> None:
     try:
-        await node.join(seeds=() if bootstrap else None)
+        if bootstrap:
+            await node.bootstrap()
+        await node.join()
         _say(f"{node.config.node_id} has joined; {len(node.ring.nodes)} on the ring")
         await node.closed()
     finally:
