@@ -228,6 +228,7 @@ class ReplicaWorld:
         double: float = 0.15,
         crash: float = 0.01,
         change: float = 0.0,
+        wishes: float = 0.0,
         tail: int = 6,
         replicas: int = 3,
         mutation: str = "",
@@ -235,6 +236,7 @@ class ReplicaWorld:
         self.random = Random(seed)
         self.steps, self.loss, self.double, self.crash, self.change = steps, loss, double, crash, change
         self.mutation = mutation
+        self.wishes = wishes
         self.tuning = ReplicationTuning(
             replicas=replicas, partitions=1, virtual_nodes_per_node=3, gossip_interval_s=1.0, tail_entries=tail, piece_bytes=60, handovers_max=1
         )
@@ -407,10 +409,24 @@ class ReplicaWorld:
                         raise
         elif dice < 0.60 + self.change:
             self.change_roster(node, core)
+        elif dice < 0.60 + self.change + self.wishes:
+            self.wish(core)
         else:
             self.now += random.random() * 0.3
             core.tick(self.now)
         self.take(node)
+
+    def wish(self, core: Replication) -> None:
+        """Somebody wants in, or out; membership errs."""
+        random, dice = self.random, self.random.random()
+        if dice < 0.3:
+            core.ask_in(self.now)
+        elif dice < 0.5:
+            core.ask_out(self.now, self.names[random.randrange(len(self.names))])
+        elif dice < 0.6:
+            core.hand_over_all(self.now)
+        else:
+            core.seen(self.now, self.names[random.randrange(len(self.names))], random.random() < 0.8)
 
     def change_roster(self, node: Node, core: Replication) -> None:
         """The roster's own log is one law of its own; here its decisions fall from the sky, so that partitions move often."""
