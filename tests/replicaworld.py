@@ -16,6 +16,7 @@ from durable.replication import ZERO, Replication, ReplicationTuning, Roster
 from durable.replication.effects import (
     Apply,
     Committed,
+    Confirmed,
     Drop,
     InstallSnapshot,
     Owned,
@@ -212,6 +213,8 @@ class Node:
         self.core: Replication | None = None
         self.held: list[Send | SendSynced] = []
         self.mark = 0
+        self.rounds: dict[int, int] = {}
+        """By round of reads: how many entries were committed anywhere when it was asked for."""
 
 
 class ReplicaWorld:
@@ -247,7 +250,7 @@ class ReplicaWorld:
         self.laws = Laws()
         self.net: list[tuple[NodeId, NodeId, Any, Any]] = []
         self.value = 0
-        self.counts = {"commits": 0, "owned": 0, "snapshots": 0}
+        self.counts = {"commits": 0, "owned": 0, "snapshots": 0, "reads": 0}
         names = [NodeId(f"n{place}") for place in range(count)]
         self.nodes = [Node(name, Disk(name.encode())) for name in names]
         self.by_name = {node.name: node for node in self.nodes}
@@ -269,7 +272,7 @@ class ReplicaWorld:
             node.name, node.disk.store_id, laws=self.laws, tuning=self.tuning, random=self.random, now=self.now,
             rows=sorted(item for item in node.disk.rows.items() if item[0].startswith(PREFIX)),
         )  # fmt: skip
-        node.core, node.mark = core, 0
+        node.core, node.mark, node.rounds = core, 0, {}
         for other in self.names:
             core.seen(self.now, other, True)
         self.laws.restarted(node.name, core)
@@ -325,6 +328,11 @@ class ReplicaWorld:
                 self.counts["owned"] += 1
                 self.laws.check(node.name, core)
                 self.laws.applied(node.name, core.replicas[P].applied, node.disk.rows)
+            elif kind is Confirmed:
+                self.counts["reads"] += 1
+                asked, known = node.rounds[effect.round], core.replicas[P].commit
+                if known < asked:
+                    raise Violation(f"{node.name} reads as of {known}; when it asked, {asked} were committed")
             elif kind is Committed:
                 self.counts["commits"] = max(self.counts["commits"], effect.index)
         self.laws.check(node.name, core)
@@ -407,6 +415,8 @@ class ReplicaWorld:
                 key = b"\0\0" + b"%05d" % (self.value if random.random() < 0.7 else self.value % 7)
                 with suppress(NotOwner, NoQuorum):
                     core.append(self.now, P, [(key, b"%d" % self.value)])
+                    if random.random() < 0.3:
+                        node.rounds.setdefault(core.confirm(self.now, P), self.laws.last)
         elif dice < 0.60 + self.change:
             self.change_roster(node, core)
         elif dice < 0.60 + self.change + self.wishes:
