@@ -1,9 +1,9 @@
 """Several engines, one truth: partitions that move between nodes, without the network and the replicas between them.
 
-The nodes share a store, as if every row that is durable were everywhere at once; each has a `DelayedLog` of its own on it. Who owns a
-partition, `Twins.move` says. The old owner's log is fenced in that moment: what it had not made durable never will be, and its
-engine is told at once, later, or only by its next append. `Twins.carry` and `RoutedDesk` are the network, which may lose a request or
-an answer.
+The nodes share a store, as if every row that is durable were everywhere at once; each has a `DelayedLog` of its own on it. Who
+owns a partition, `Twins.move` says. The old owner's log is fenced in that moment: what it had not made durable never will be, and
+its engine is told at once, later, or only by its next append. `Twins.carry` and `RoutedDesk` are the network, which may lose a
+request or an answer.
 """
 
 from __future__ import annotations
@@ -94,6 +94,12 @@ class Twins:
                 self.nodes[before].engine.drop(partition, error)
         self.nodes[to].log.regain(partition)
         self.nodes[to].engine.adopt(partition, self.epoch[partition])
+
+    def hold(self, workflow_id: str) -> int:
+        """Nothing of its partition becomes durable until its owner's log is told to `let` it. The partition."""
+        partition = keys.partition_of(workflow_id)
+        self.node(workflow_id).log.hold(partition)
+        return partition
 
     async def carry(self, envelope: Envelope) -> Failure | None:
         return await self.over_network(lambda: self.node(envelope.receiver).desk.post(envelope))
