@@ -41,6 +41,22 @@ class SkewedClock:
         self._ahead_ms += max(0, now_ms - self.now_ms())
 
 
+class _Behind:
+    """A reader to whom one partition looks as it did."""
+
+    def __init__(self, now: InMemoryStore, before: InMemoryStore, partition: bytes) -> None:
+        self._now, self._before, self._partition = now, before, partition
+
+    def _store(self, key: bytes) -> InMemoryStore:
+        return self._before if key.startswith(self._partition) else self._now
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._store(key).get(key)
+
+    def scan(self, prefix: bytes, *, start: bytes | None = None, reverse: bool = False) -> Any:
+        return self._store(prefix).scan(prefix, start=start, reverse=reverse)
+
+
 class Twin:
     """One node."""
 
@@ -100,6 +116,17 @@ class Twins:
         partition = keys.partition_of(workflow_id)
         self.node(workflow_id).log.hold(partition)
         return partition
+
+    def hide(self, workflow_id: str) -> None:
+        """Node a's copy is behind: it does not have this execution's rows until `show`."""
+        engine, behind = self.nodes["a"].engine, InMemoryStore.open()
+        partition = keys.number(keys.partition_of(workflow_id), 2)
+        behind.write([row for row in self.store.scan(b"") if not row[0].startswith(partition)])
+        real, engine.storage = engine.storage, NodeStorage(_Behind(self.store, behind, partition))
+        self._show = lambda: setattr(engine, "storage", real)
+
+    def show(self) -> None:
+        self._show()
 
     async def carry(self, envelope: Envelope) -> Failure | None:
         return await self.over_network(lambda: self.node(envelope.receiver).desk.post(envelope))
