@@ -179,7 +179,9 @@ class Replication:
     def hello(self) -> Hello:
         """The first message of every frame."""
         roster = self.roster
-        return Hello(self.home.store_id, roster.cluster_id if roster else b"", roster.version if roster else 0)
+        home = self.home
+        stands = home.standing and not self.witness
+        return Hello(home.store_id, roster.cluster_id if roster else b"", roster.version if roster else 0, stands)
 
     @property
     def voter(self) -> bool:
@@ -189,8 +191,8 @@ class Replication:
     @property
     def owned(self) -> tuple[int, ...]:
         """The partitions in office here."""
-        owned = [p for p, replica in self.replicas.items() if replica.owner is not None and replica.owner.in_office and p != ROSTER]
-        return tuple(sorted(owned))
+        owned = [p for p, replica in self.replicas.items() if replica.owner is not None and replica.owner.in_office]
+        return tuple(sorted(p for p in owned if p != ROSTER))
 
     def epoch(self, partition: int) -> Epoch:
         """The newest epoch that this node has promised for a partition."""
@@ -204,7 +206,7 @@ class Replication:
         if replica is not None and not replica.election.owner_seems_gone():
             return replica.promised[1], replica.promised
         for node in self.replica_set(partition):
-            if node != self.home.me and self.home.is_live(node) and node not in self.home.witnesses:
+            if node != self.home.me and self.home.may_own(node):
                 return node, self.epoch(partition)
         return None, self.epoch(partition)
 
@@ -217,7 +219,8 @@ class Replication:
         replica = self.replicas.get(partition)
         if replica is None:
             return None
-        role = "owner" if replica.owner is not None else replica.election.stage.name.lower() if replica.election.stage else "following"
+        stage = replica.election.stage
+        role = "owner" if replica.owner is not None else stage.name.lower() if stage else "following"
         return ReplicaStatus(
             role, replica.generation, replica.promised, replica.log.last, replica.commit, replica.applied, replica.order
         )
@@ -294,7 +297,8 @@ class Replication:
             NotOwner, NoQuorum, Overloaded: nothing was appended.
         """
         self.home.now = now
-        return self._owner_of(partition).append(writes)
+        index: int = self._owner_of(partition).append(writes)
+        return index
 
     def confirm(self, now: float, partition: int) -> int:
         """Ask a majority whether this node still owns a partition; the number of the round that `Confirmed` will name.
@@ -378,6 +382,8 @@ class Replication:
                 replica.owner.watch()
             elif self._is_litter(replica):
                 replica.forget()
+            else:
+                replica.election.inquire()
         self._birth.beat()
         if roster is not None:
             self._planner.watch(roster)
@@ -423,16 +429,12 @@ class Replication:
             owner = replica.owner
             if owner is None or count >= count_max or not (owner.is_settled() or not home.standing):
                 continue
-            for node in replica.order:
-                if node in home.witnesses or not home.is_live(node):
-                    continue
-                if node == home.me and home.standing:
-                    break
+            # Its first choice, or, when this node leaves, whoever holds everything.
+            heirs = [node for node in replica.order if home.may_own(node)]
+            for node in heirs[:1] if home.standing else heirs:
                 if node != home.me and owner.may_hand_over_to(node):
                     owner.hand_over(node)
                     count += 1
-                    break
-                if home.standing:
                     break
 
     # The roster
@@ -500,10 +502,11 @@ class Replication:
         log = self.replicas.get(ROSTER)
         if log is None:
             log = self.replicas[ROSTER] = self.replica_class(home, ROSTER)
-        begin_roster_generation(log, roster)
+        writes = begin_roster_generation(log, roster)
         self._use(roster)
         if roster.version == 1 and self.voter:
-            first_states(home, self.replicas, self._sets, self.replica_class, applied)
+            writes += first_states(home, self.replicas, self._sets, self.replica_class, applied)
+        home.persist(writes)  # in one batch: a roster without the copies that go with it would be a cluster without data
         self._planner.forget()
         if self.voter:
             self._wishes.setdefault(home.me, AskChange(home.me, home.store_id, self.witness))
@@ -531,6 +534,10 @@ class Replication:
             self._foreign.add(sender)
             return
         self._foreign.discard(sender)
+        if hello.stands:
+            home.resting.pop(sender, None)
+        else:
+            home.resting[sender] = None
         known = home.stores.get(sender)
         if known != hello.store_id and sender != home.me:
             home.stores[sender] = hello.store_id
@@ -538,14 +545,14 @@ class Replication:
                 for replica in self.replicas.values():
                     if replica.owner is not None:
                         replica.owner.disk_changed(sender)
-        if roster is not None and hello.roster_version < roster.version:
-            if home.now - self._told_at.get(sender, float("-inf")) >= self.tuning.gossip_interval_s / BEATS:
-                self._told_at[sender] = home.now
-                home.send_synced(sender, RosterNews(roster))
+        behind = roster is not None and hello.roster_version < roster.version
+        if behind and home.now - self._told_at.get(sender, float("-inf")) >= self.tuning.gossip_interval_s / BEATS:
+            self._told_at[sender] = home.now
+            home.send_synced(sender, RosterNews(roster))  # type: ignore[arg-type]
 
     def _on_digest(self, sender: NodeId, digest: Digest) -> None:
         answers = [following.on_row(self.replicas.get(row[0]), sender, row) for row in digest.rows]
-        if answers:
+        if answers and not self.home.suspect:
             self.home.send_synced(sender, DigestAnswer(answers))
 
     def _on_digest_answer(self, sender: NodeId, answer: DigestAnswer) -> None:
