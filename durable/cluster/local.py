@@ -234,7 +234,8 @@ class LocalCluster(Sight):
         """A new client of this cluster, to be closed by whoever asked for it. It knows of all nodes, or of one as its only door."""
         doors = self.running if node is None else (self._process(node).node_id,)
         addresses = [str(self._processes[name].address) for name in doors]
-        client = ClusterClient(addresses, secret_key=self._fields.get("secret_key"), cluster_name=self._cluster_name)
+        given = {name: self._fields[name] for name in ("secret_key", "cluster_name", "rpc_timeout") if name in self._fields}
+        client = ClusterClient(addresses, **given)
         await client.open()
         return client
 
@@ -265,10 +266,6 @@ class LocalCluster(Sight):
         self._notify()
 
     # How
-
-    @property
-    def _cluster_name(self) -> str:
-        return str(self._fields.get("cluster_name", "durable"))
 
     def _folder(self, node: str) -> Path:
         if self._data is None:
