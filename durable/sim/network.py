@@ -103,18 +103,20 @@ class SimNetwork:
             delays.append(delay_s)
         return tuple(delays)
 
-    def stream(self, source: object, target: object) -> float | None:
-        """The delay in seconds after which a frame on a connection arrives; None if there is no way there or
-        none back.
-        """
-        if (source, target) in self._cut or (target, source) in self._cut:
-            return None
+    def frame_s(self) -> float:
+        """After how many seconds the next piece of a connection arrives, if there is a way."""
         delay_s = self._delay_s()
         for _ in range(RETRANSMITS_MAX):
-            if self._random.random() >= self.faults.loss:
-                return delay_s
+            if not self.faults.loss or self._random.random() >= self.faults.loss:
+                break
             delay_s += RETRANSMIT_S
-        return None
+        return delay_s
+
+    def stream(self, source: object, target: object) -> float | None:
+        """The delay in seconds of a question or its answer; None if there is no way there or none back."""
+        if (source, target) in self._cut or (target, source) in self._cut:
+            return None
+        return self.frame_s()
 
     def _delay_s(self) -> float:
         low, high = self.faults.delay_s
