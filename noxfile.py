@@ -114,6 +114,13 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "bench", *session.posargs, env={"PYTHONPATH": str(ROOT / "tests")})
 
 
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """Play seeds of a simulated cluster under faults; `-- --minutes 10`, `-- --first 42 --seeds 1 --trace`."""
+    session.install("-e", ".")
+    session.run("python", "-m", "durable.sim", *session.posargs)
+
+
 @nox.session(venv_backend="none")
 def serve(session: nox.Session) -> None:
     """Serve the built book on loopback, on a free port, until Ctrl-C."""

@@ -12,7 +12,8 @@ fault             what happens
 ================  ==========================================================================================================
 crash             of the batches not yet synced a prefix survives, cut at a random *byte*: a batch that the cut falls into is a
                   torn tail, and is dropped whole, as the checksum of a write-ahead log does it
-slow fsync        a sync takes ``sync_s`` seconds of the process's time: its event loop stands still, as it does on a real disk
+slow fsync        a sync takes ``sync_s`` seconds. `SimStore.sync` stops the process's event loop for as long, as a real one does;
+                  `SimStore.begin_sync` is one on a thread
 failing fsync     it raises `StoreError`, and from then on the store takes nothing more until it is opened anew. What was not
                   synced may be gone after that, though it could be read
 wiped disk        everything is gone, durable or not
@@ -56,6 +57,7 @@ class SimDisk:
         self._random = random
         self._rows = InMemoryStore.open()
         self._unsynced: list[tuple[int, list[Write]]] = []  # bytes of a batch; what undoes it
+        self._durable = 0
         self._store: SimStore | None = None
 
     def open(self, blocks: Callable[[float], object] = lambda seconds: None) -> SimStore:
@@ -85,8 +87,16 @@ class SimDisk:
     def wrote(self, size: int, undo: list[Write]) -> None:
         self._unsynced.append((size, undo))
 
-    def synced(self) -> None:
-        self._unsynced.clear()
+    @property
+    def written(self) -> int:
+        """How many batches were written since it was new: what a sync that begins now will cover."""
+        return self._durable + len(self._unsynced)
+
+    def synced(self, written: int) -> None:
+        """So many batches are durable."""
+        done = max(0, written - self._durable)
+        del self._unsynced[:done]
+        self._durable += done
 
     def take_s(self) -> float:
         low, high = self.sync_s
@@ -106,6 +116,7 @@ class SimDisk:
         self.lost_batches += len(lost)
         for _, undo in reversed(lost):
             self._rows.write(undo)
+        self._durable += kept
         self._unsynced.clear()
 
 
@@ -139,16 +150,33 @@ class SimStore:
     def sync(self) -> None:
         disk = self._working()
         self._blocks(disk.take_s())
+        self._end_sync(disk, disk.written)
+
+    def begin_sync(self) -> tuple[float, Callable[[], StoreError | None]]:
+        """A sync beside the process, as by a thread: how long it takes, and what to call at its end; it gives the error."""
+        disk = self._working()
+        written = disk.written
+
+        def end() -> StoreError | None:
+            try:
+                self._end_sync(self._working(), written)
+            except StoreError as error:
+                return error
+            return None
+
+        return disk.take_s(), end
+
+    def _end_sync(self, disk: SimDisk, written: int) -> None:
         if disk.failing_syncs:
             disk.failing_syncs -= 1
             self._failure = "the fsync failed (input/output error). What it was to make durable was not acknowledged"
             raise StoreError(self._failure)
-        disk.synced()
+        disk.synced(written)
 
     def close(self) -> None:
         """Sync, unless a sync has failed, and let go of the disk."""
         if self._disk is not None and self._failure is None:
-            self._disk.synced()
+            self._disk.synced(self._disk.written)
         self.forget()
 
     def forget(self) -> None:

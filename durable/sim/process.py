@@ -31,6 +31,7 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from durable.errors import StoreError
 from durable.membership.member import NodeAddress
 from durable.sim.disk import SimDisk, SimStore
 from durable.sim.loop import SeededEntropy, SimLoop
@@ -133,6 +134,17 @@ class SimProcess:
     def stall(self, seconds: float) -> None:
         """Something takes time, and the process waits for it."""
         self._free_at = self.now + seconds
+
+    def start_sync(self, done: Callable[[StoreError | None], object]) -> None:
+        """Sync what was written so far, as a thread would do it: ``done`` is called on the loop when it is durable, or failed."""
+        seconds, end = self.store.begin_sync()
+
+        def ended() -> None:
+            if self.running:
+                error = end()
+                self.read(lambda: done(error))
+
+        self.world.queue.at(self.now + seconds, ended)
 
     # Running
 

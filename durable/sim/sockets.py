@@ -100,7 +100,11 @@ class SimTransport:
             raise Unreachable(f"{to} did not answer within {ASK_S:g} s") from None
 
     async def connect(self, to: NodeAddress) -> SimLink:
-        return await self._dial(to, "link")
+        link = await self._dial(to, "link")
+        if link.closed:
+            raise Unreachable(f"{to} accepted, and closed the connection at once: {link.why}")
+        link.on_frame, link.on_lost = self._frame, self._lost
+        return link
 
     async def close(self) -> None:
         for link in list(self.links):
@@ -149,11 +153,12 @@ class SimTransport:
         self._hold(link)
         if purpose == "question":
             link.on_frame = partial(self._question, port)
+        else:
+            link.on_frame, link.on_lost = self._frame, self._lost
         return link
 
     def _hold(self, link: SimLink) -> None:
         self.links[link] = None
-        link.on_frame, link.on_lost = self._frame, self._lost
         link.on_gone = lambda gone: self.links.pop(gone, None)
 
     def _frame(self, link: SimLink, data: bytes) -> None:
@@ -165,7 +170,6 @@ class SimTransport:
             self.receiver.link_lost(link)
 
     def _question(self, sender: NodeAddress, link: SimLink, data: bytes) -> None:
-        link.on_lost = lambda lost: None
         task = asyncio.get_running_loop().create_task(self._answer(sender, link, data))
         self._answering[task] = None
         task.add_done_callback(lambda done: self._answering.pop(done, None))

@@ -30,7 +30,7 @@ run, run_until           let time pass
 **Limits.** Work takes no time, but for an fsync. What a callback does after an fsync is done in the same step: nothing arrives
 in between, as nothing does while a real loop stands still.
 
-Read next: `durable.sim.storm`.
+Read next: `durable.sim.checks`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class SimWorld:
 
     >>> with SimWorld(seed=1) as world:
     ...     for name in ("node-1", "node-2", "node-3"):
-    ...         world.start(name)
+    ...         process = world.start(name)
     ...     world.run(5.0)
     ...     world.crash("node-3")
     ...     world.run(20.0)
@@ -125,6 +125,7 @@ class SimWorld:
         self.on_sent: Callable[[SimProcess, NodeAddress, bytes, int], None] | None = None
         """Called for each datagram (with the number of copies that will arrive) and each frame of a connection (1)."""
         self.datagrams = 0
+        self.datagram_bytes_max = 0
         self._make_node = make_node
         self._drift = drift
         self._seeds_of: dict[str, tuple[str, ...]] = {}
@@ -349,6 +350,7 @@ class SimWorld:
     def sent(self, process: SimProcess, to: NodeAddress, data: bytes, delays: tuple[float, ...]) -> None:
         """A datagram has left."""
         self.datagrams += 1
+        self.datagram_bytes_max = max(self.datagram_bytes_max, len(data))
         self._hash.update(f"{process.now!r} {process.name} {to} {delays!r} ".encode() + data)
         if self.on_sent is not None:
             self.on_sent(process, to, data, len(delays))
