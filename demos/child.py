@@ -224,6 +224,9 @@ class WatchedLog:
         self._stop_if_there()
         return self._under_way[written]
 
+    def confirm(self, partition: int) -> asyncio.Future[None]:
+        return self._log.confirm(partition)
+
     def go_on(self, wanted: tuple[str, str, int] | None) -> None:
         """Write and tell what was held back, and stop again at the wanted moment."""
         self._wanted, self._stopped, self.reached = wanted, False, self._loop.create_future()

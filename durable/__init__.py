@@ -14,6 +14,7 @@ The source is meant to be read. In this order:
    `durable.cluster` put them into processes, and `durable.sim` into a simulation. Workflows do not run across nodes yet.
 """
 
+from durable.desk.handle import WorkflowHandle
 from durable.errors import (
     ClusterError,
     DurableError,
@@ -23,7 +24,9 @@ from durable.errors import (
     JournalCorrupted,
     MailRefused,
     NonDeterminismError,
+    NoQuorum,
     NotAllowedHere,
+    NotOwner,
     NotRegistered,
     OutcomeUnknown,
     Overloaded,
@@ -46,7 +49,6 @@ from durable.errors import (
 from durable.journal.entries import EntryType, JournalEntry, Status, WorkflowMetadata
 from durable.journal.retry import RetryPolicy
 from durable.runtime.config import NodeConfig
-from durable.runtime.handle import WorkflowHandle
 from durable.runtime.opening import open
 from durable.runtime.runtime import NodeRuntime
 from durable.storage.node import NodeStorage
@@ -68,11 +70,13 @@ __all__ = [
     "JournalCorrupted",
     "JournalEntry",
     "MailRefused",
+    "NoQuorum",
     "NodeConfig",
     "NodeRuntime",
     "NodeStorage",
     "NonDeterminismError",
     "NotAllowedHere",
+    "NotOwner",
     "NotRegistered",
     "OutcomeUnknown",
     "Overloaded",

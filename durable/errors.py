@@ -28,9 +28,12 @@
     │   └── StoreClosed               it was closed
     ├── Overloaded                the caller: try again later; nothing was accepted
     ├── ClusterError              the cluster: ask elsewhere, or later
+    │   ├── NotOwner                  the partition is run by another node: ask that one
+    │   ├── NoQuorum                  too few of the partition's replicas answer; nothing was accepted
     │   ├── EmptyRing                 no node is on the ring, so nobody owns the key
     │   ├── NotSecured                it would listen beyond this machine without a key; it did not start
     │   ├── Unreachable               nobody answered at an address
+    │   │   └── Unanswered                it was asked, and did not answer: it may have done it
     │   ├── JoinRejected              the cluster will not let this node in
     │   └── NameTaken                 another process runs under this node's name; this one has stopped
     └── ProtocolError             the peer that sent it
@@ -91,7 +94,17 @@ class FunctionTimeout(WorkflowError):
 
 
 class OutcomeUnknown(WorkflowError):
-    """It may have happened, or may not, and nobody can tell. It is not tried again by itself."""
+    """It may have happened, or may not, and nobody can tell. It is not tried again by itself.
+
+    Of a request to a cluster, ``request_id`` is the id (or key) with which it can safely be made again.
+    """
+
+    def __init__(self, message: str = "", request_id: str | None = None) -> None:
+        super().__init__(message) if request_id is None else super().__init__(message, request_id)
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class SagaRollbackFailed(WorkflowError):
@@ -154,6 +167,41 @@ class ClusterError(DurableError):
     """For the cluster: ask another node, or later."""
 
 
+class NotOwner(ClusterError):
+    """This node does not run the partition. ``owner`` is the node that does, as far as is known here, in ``epoch``."""
+
+    def __init__(self, partition: int, owner: str | None = None, epoch: int = 0) -> None:
+        super().__init__(partition, owner, epoch)
+        self.partition = partition
+        self.owner = owner
+        self.epoch = epoch
+
+    def __str__(self) -> str:
+        where = "another node, not known here" if self.owner is None else f"node {self.owner!r} (epoch {self.epoch})"
+        return (
+            f"partition {self.partition} is not run by this node but by {where}. Nothing that was acknowledged is lost. Ask "
+            "there, and with the same id: a request that was under way may have been recorded."
+        )
+
+
+class NoQuorum(ClusterError):
+    """Of the ``need`` replicas that must keep what is written to a partition, only ``have`` answer."""
+
+    def __init__(self, partition: int, have: int, need: int, retry_after_s: float = 1.0) -> None:
+        super().__init__(partition, have, need, retry_after_s)
+        self.partition = partition
+        self.have = have
+        self.need = need
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return (
+            f"partition {self.partition} has {self.have} of the {self.need} replicas that it needs. Nothing was accepted, and "
+            f"nothing that was acknowledged is lost. Try again in {self.retry_after_s:g} s, with the same id, or bring back "
+            "the nodes that are missing."
+        )
+
+
 class EmptyRing(ClusterError):
     """A key was looked up on a ring without nodes. Nothing was sent or stored."""
 
@@ -164,6 +212,10 @@ class NotSecured(ClusterError):
 
 class Unreachable(ClusterError):
     """Nobody answered at an address, or not in time. What was asked may have arrived."""
+
+
+class Unanswered(Unreachable):
+    """A request was sent and not answered, in time or before the connection broke. It may have been done, or may yet be."""
 
 
 class JoinRejected(ClusterError):

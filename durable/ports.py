@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from durable.journal.entries import Envelope, Failure
     from durable.membership.member import NodeAddress
 
 Write: TypeAlias = tuple[bytes, bytes | None]
@@ -30,6 +31,9 @@ class Clock(Protocol):
     """Wall time in milliseconds since 1970, never backwards while the process lives."""
 
     def now_ms(self) -> int: ...
+
+    def at_least(self, now_ms: int) -> None:
+        """Never be behind this moment: somebody has seen it, an earlier process or an earlier owner."""
 
 
 class Entropy(Protocol):
@@ -87,9 +91,31 @@ class Log(Protocol):
     cluster, on stable storage at a majority (``ReplicatedLog``). Appends to one partition become durable in the order in
     which they were made. A failure means that this batch and every later one of the partition was not acknowledged. The
     answer is a future, and batches that become durable together may share one: then one callback serves them all.
+
+    What is durable can also be read from the store: not before, in a cluster, and at the latest then.
+
+    A future that fails with a `StoreError` stops the node. With a `ClusterError` (`NotOwner`, `NoQuorum`) it concerns that one
+    partition: the node lets go of it and runs the others on, until it is given the partition again.
     """
 
     def append(self, partition: int, batch: Batch) -> asyncio.Future[None]: ...
+
+    def confirm(self, partition: int) -> asyncio.Future[None]:
+        """Done when it is certain that, at some moment since this call, nobody else owned the partition.
+
+        What was read from memory or the store before it is done is then the truth of that moment, and can be told. On one
+        node it is done at once. Fails with a `ClusterError`.
+        """
+
+
+class Courier(Protocol):
+    """Brings envelopes to executions that other nodes own."""
+
+    def carry(self, envelope: Envelope) -> Awaitable[Failure | None]:
+        """One try: None when the envelope is durable at the owner of its receiver, or why the owner refuses it.
+
+        Raises a `ClusterError` when nothing is known; then it is carried again. Never two of one sender to one receiver at once.
+        """
 
 
 class Receiver(Protocol):
@@ -103,9 +129,42 @@ class Receiver(Protocol):
         connection, not where the peer listens.
         """
 
+    def frame(self, link: Link, data: bytes) -> None:
+        """The next frame of a link, dialled or accepted. The first frame of an accepted link is the first that is heard of it."""
+
+    def link_lost(self, link: Link) -> None:
+        """No more will come from this link, whoever ended it, and nothing goes to it. Told once for each link."""
+
+
+class Link(Protocol):
+    """A standing connection: frames both ways, in order, none missing between two that arrive.
+
+    ``peer`` is where the other side listens: whom `Transport.connect` was told to call or, of an accepted link, what the caller
+    says of itself (one that listens nowhere is named by its end of the connection). Links can be told apart and hashed.
+    """
+
+    @property
+    def peer(self) -> NodeAddress: ...
+
+    @property
+    def closed(self) -> bool: ...
+
+    def send(self, frame: bytes) -> bool:
+        """Queue one frame. Never waits. False: the link is closed, or too much waits already; nothing was queued.
+
+        Raises `ValueError` for a frame that is empty or longer than any link takes (32 MiB).
+        """
+
+    async def close(self) -> None:
+        """Send what is queued, for a bounded time, and end. Closing twice is fine."""
+
+    def abort(self) -> None:
+        """End at once; what is queued is lost."""
+
+
 
 class Transport(Protocol):
-    """Bytes between processes: datagrams, which may be lost, and streams of one question and its answer.
+    """Bytes between processes: datagrams, which may be lost, streams of one question and its answer, and links.
 
     What is forged, replayed, foreign or too long never reaches the `Receiver`: it is counted in ``dropped``, by reason.
     """
@@ -120,6 +179,9 @@ class Transport(Protocol):
 
     async def ask(self, to: NodeAddress, data: bytes) -> bytes:
         """One question; its answer. Raises `Unreachable` if none comes, for whatever reason and within a bounded time."""
+
+    async def connect(self, to: NodeAddress) -> Link:
+        """A link to whoever listens there. Raises `Unreachable`, within a bounded time."""
 
     async def close(self) -> None:
         """Stop to listen, and let go of every connection. Closing twice is fine."""

@@ -75,6 +75,11 @@ class HeldLog:
         loop.call_soon(self._pass_on)
         return future
 
+    def confirm(self, partition: int) -> asyncio.Future[None]:
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        confirmed.set_result(None)
+        return confirmed
+
     @property
     def waiting(self) -> int:
         return len(self._queue)

@@ -26,6 +26,8 @@ LAYERS: list[set[str]] = [
     {"cli", "__main__", "testing", "notebook", "sim"},
     {"cluster"},
     {"runtime"},
+    # What one asks of an execution and its typed face; running a function's body: neither knows the engine between them.
+    {"desk", "bodies"},
     {"storage", "replication", "workflows"},
     {"routing", "transports"},
     {"journal"},

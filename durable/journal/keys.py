@@ -18,9 +18,11 @@ table  key behind the partition                             value
 ``s``  workflow id, sender id, sender's incarnation         number of the last envelope accepted from that sender
 ``k``  workflow id, request key                             empty; a request from outside that was accepted
 ``x``  workflow id                                          time of a purge: the id's tombstone
+``c``  nothing                                              a time: nobody who runs the partition goes back behind it
 ====== ==================================================== =====================================================
 
-What belongs to the node and not to a partition has the prefix ``0xffff``.
+What belongs to the node and not to a partition has the prefix ``0xffff``. (Stores of an earlier version keep their clock there;
+it is read, and written no more.)
 
 Read next: `durable.journal.journal`.
 """
@@ -47,6 +49,7 @@ OUTBOX: Final = b"o"
 SENDER: Final = b"s"
 REQUEST: Final = b"k"
 TOMBSTONE: Final = b"x"
+CLOCK: Final = b"c"
 
 OF_ONE_EXECUTION: Final = (STATUS, ACTIVE, JOURNAL, ATTEMPT, HEARTBEAT, MAIL, OUTBOX, SENDER, REQUEST)
 """The tables whose keys begin with a workflow id: what a purge removes."""
@@ -54,6 +57,7 @@ OF_ONE_EXECUTION: Final = (STATUS, ACTIVE, JOURNAL, ATTEMPT, HEARTBEAT, MAIL, OU
 NODE: Final = b"\xff\xff"
 
 
+@lru_cache(maxsize=4096)
 def partition_of(workflow_id: str) -> int:
     """The partition of an id: the top bits of its 64-bit hash.
 

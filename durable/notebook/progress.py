@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from durable.desk.handle import WorkflowHandle
 from durable.errors import DurableError, WorkflowCancelled
 from durable.notebook.figure import Figure, esc, tag
-from durable.runtime.handle import WorkflowHandle
 
 REDRAWS_MAX = 100
 """More would make the notebook slower, and nobody sees them."""

@@ -185,7 +185,7 @@ def metadata_card(item: WorkflowMetadata) -> Figure:
 
 def handle_card(handle: Any) -> Figure:
     """A handle: its execution as the store knows it now."""
-    found = handle._runtime._glance(handle.workflow_id)
+    found = handle._face._glance(handle.workflow_id)
     if isinstance(found, WorkflowMetadata):
         return metadata_card(found)
     head = code(handle.workflow_id) + tag("span", esc(found), class_="durable-muted")

@@ -1,3 +1,2 @@
-"""Chapter 5: where a key lives. Read `ring` first, then `partitions`. Pure: nothing here waits, sends or
-remembers.
+"""Chapter 5: where a key lives. Read `ring` first, then `partitions`, then `router`. Pure: nothing here waits or sends.
 """

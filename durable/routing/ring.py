@@ -161,6 +161,10 @@ class HashRing:
             EmptyRing: no node is on the ring.
             ValueError: ``count`` is below 1.
         """
+        return self.nodes_from(self.place(key), count, key)
+
+    def nodes_from(self, point: int, count: int, key: str = "a key there") -> list[NodeId]:
+        """The same from a point on the circle, in [0, 2**64); ``key`` is for the messages."""
         if count < 1:
             raise ValueError(f"count is {count}; ask for at least one node")
         owners = self._owners
@@ -169,7 +173,7 @@ class HashRing:
                 f"nobody owns {key!r}: the ring has no nodes. Add one, or wait for members to be found"
             )
         wanted, size = min(count, len(self._nodes)), len(owners)
-        index = bisect_left(self._points, self.place(key))
+        index = bisect_left(self._points, point)
         found: list[NodeId] = []
         while len(found) < wanted:
             node = owners[index % size]

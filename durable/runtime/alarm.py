@@ -13,17 +13,22 @@ from durable.journal.timers import Timer, TimerQueue
 
 
 class Alarm:
-    """Calls ``fire(*timer)`` for each timer that is due, and then ``done()``. ``between`` reads timers from the store."""
+    """Calls ``fire(*timer)`` for each timer that is due, and then ``done()``.
+
+    ``between(partition, from_ms, until_ms)`` reads timers from the store, and ``here()`` says of which partitions.
+    """
 
     def __init__(
         self,
         now_ms: Callable[[], int],
-        between: Callable[[int, int], Iterable[Timer]],
+        between: Callable[[int, int, int], Iterable[Timer]],
+        here: Callable[[], Iterable[int]],
         fire: Callable[[int, str, int, int], None],
         done: Callable[[], None],
     ) -> None:
         self._now_ms = now_ms
         self._between = between
+        self._here = here
         self._fire = fire
         self._done = done
         self._loop = asyncio.get_running_loop()
@@ -31,9 +36,12 @@ class Alarm:
         self._handle: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def start(self) -> None:
-        """Read the first timers, those that fell due meanwhile among them."""
-        self._extend(self._now_ms())
+    def adopt(self, partition: int) -> None:
+        """Read the first timers of a partition that is run here from now on, those that fell due meanwhile among them."""
+        if not self.timers.window_end_ms:
+            self.timers.extend(self._now_ms(), ())
+        for timer in self._between(partition, 0, self.timers.window_end_ms):
+            self.timers.add(timer)
         self._set()
 
     def add(self, timer: Timer) -> None:
@@ -67,4 +75,4 @@ class Alarm:
 
     def _extend(self, now_ms: int) -> None:
         begin, end = self.timers.window_end_ms, now_ms + self.timers.window_ms
-        self.timers.extend(now_ms, self._between(begin, end))
+        self.timers.extend(now_ms, (timer for each in self._here() for timer in self._between(each, begin, end)))

@@ -6,45 +6,69 @@ batch is handed to the log, and when the log says "durable" the effects run, in 
 nothing waits. So the order is always: append, durable, then act, then answer.
 
 The open batches of one moment go to the log together; a log that groups them gives them one fsync.
+
+A partition that this node no longer runs loses its batches: their writes may become durable yet, or not, and what was to
+happen then does not happen here. Now and then a batch takes the time along, so that whoever runs the partition next does
+not go back behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from durable.errors import StoreError
+from durable.errors import ClusterError, StoreError
 from durable.ports import Log, Write
+from durable.storage.node import clock_write
 
 log = logging.getLogger("durable")
+CLOCK_ROW_MS = 1_000
+"""How far behind its last batch the time that a partition remembers may be."""
 
 Effect = tuple[Any, ...]
 """A callable and its arguments."""
 
 
 class PartitionBatch:
-    """What one partition writes in one go, and what happens when it is durable."""
+    """What one partition writes in one go, and what happens when it is durable; nothing happens when it is ``dead``."""
 
-    __slots__ = ("effects", "partition", "writes")
+    __slots__ = ("dead", "effects", "partition", "writes")
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
         self.writes: list[Write] = []
         self.effects: list[Effect] = []
+        self.dead = False
+
+
+NEVER = PartitionBatch(-1)
+"""A batch that is never durable: what waits for it waits for ever."""
 
 
 class Batches:
-    """The open batch of every partition, and the last one of each that is on its way to the log."""
+    """The open batch of every partition, and the last one of each that is on its way to the log.
 
-    def __init__(self, log: Log, failed: Callable[[BaseException], None]) -> None:
+    ``failed(error)`` is told that nothing can be made durable any more, ``lost(partition, error)`` that of one partition.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        failed: Callable[[BaseException], None],
+        lost: Callable[[int, ClusterError], None],
+        now_ms: Callable[[], int],
+    ) -> None:
         self._log = log
         self._failed = failed
+        self._lost = lost
+        self._now_ms = now_ms
         self._open: dict[int, PartitionBatch] = {}
         self._on_the_way: dict[int, PartitionBatch] = {}
         self._groups: dict[Any, list[PartitionBatch]] = {}
-        self._barriers: dict[asyncio.Future[None], None] = {}
+        self._barriers: dict[asyncio.Future[Any], int] = {}
+        self._stamped_ms: dict[int, int] = {}
         self._scheduled = False
         self.rows_written = 0
 
@@ -66,43 +90,67 @@ class Batches:
         else:
             effect(*args)
 
-    def barrier(self, partition: int) -> asyncio.Future[None]:
+    def barrier(self, partition: int) -> asyncio.Future[Any]:
         """Done when everything that was written to the partition until now is durable."""
-        future = self.promise()
+        future = self.promise(partition)
         self.after(partition, self.keep, future)
         return future
 
-    def promise(self) -> asyncio.Future[None]:
-        """A future that `keep` completes, and `fail` fails: nobody waits for ever for what cannot be recorded any more."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._barriers[future] = None
+    async def barriers(self, partitions: Iterable[int]) -> None:
+        """Return when everything that was written to these partitions until now is durable."""
+        for barrier in [self.barrier(each) for each in partitions if each in self._open or each in self._on_the_way]:
+            await barrier
+
+    def promise(self, partition: int) -> asyncio.Future[Any]:
+        """A future that `keep` completes, and `fail` or `drop` fails: nobody waits for what cannot be recorded any more."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._barriers[future] = partition
         return future
 
-    def keep(self, future: asyncio.Future[None]) -> None:
+    def keep(self, future: asyncio.Future[Any], value: object = None) -> None:
         self._barriers.pop(future, None)
         if not future.done():
-            future.set_result(None)
+            future.set_result(value)
+
+    def break_promise(self, future: asyncio.Future[Any], error: BaseException) -> None:
+        self._barriers.pop(future, None)
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # whoever waited may be gone
 
     def fail(self, error: BaseException) -> None:
         """No barrier will be passed any more."""
-        for future in self._barriers:
-            if not future.done():
-                future.set_exception(error)
-                future.exception()
-        self._barriers.clear()
+        for future in list(self._barriers):
+            self.break_promise(future, error)
+
+    def drop(self, partition: int, error: BaseException) -> None:
+        """The partition is run here no more: what was written has no effect here, and who waited for it is told why."""
+        batch = self._open.pop(partition, None)
+        self._on_the_way.pop(partition, None)
+        self._stamped_ms.pop(partition, None)
+        dead = [other for group in self._groups.values() for other in group if other.partition == partition]
+        for each in [batch, *dead] if batch is not None else dead:
+            each.dead = True
+            each.effects.clear()
+        for future in [future for future, its in self._barriers.items() if its == partition]:
+            self.break_promise(future, error)
 
     async def drained(self) -> None:
-        """Everything that was handed to the log is durable, or has failed."""
+        """Everything that was handed to the log is durable, or has failed, or is nothing to this node any more."""
         self.flush()
-        while self._groups:
-            await asyncio.wait(list(self._groups))
+        while under_way := [done for done, group in self._groups.items() if not all(batch.dead for batch in group)]:
+            await asyncio.wait(under_way)
             await asyncio.sleep(0)  # the callbacks of those futures run before this goes on
 
     def flush(self) -> None:
         """Hand every open batch to the log."""
         self._scheduled = False
         opened, self._open = self._open, {}
+        now_ms = self._now_ms() if opened else 0
         for partition, batch in opened.items():
+            if now_ms - self._stamped_ms.get(partition, 0) >= CLOCK_ROW_MS:
+                self._stamped_ms[partition] = now_ms
+                batch.writes.append(clock_write(partition, now_ms))
             self.rows_written += len(batch.writes)
             self._on_the_way[partition] = batch
             done: Any = self._log.append(partition, batch.writes)
@@ -115,9 +163,9 @@ class Batches:
 
     def _durable(self, done: asyncio.Future[None]) -> None:
         group = self._groups.pop(done)
-        error = None if done.cancelled() else done.exception()
-        if error is not None or done.cancelled():
-            self._failed(error or asyncio.CancelledError())
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if error is not None:
+            self._refused(group, error)
             return
         on_the_way = self._on_the_way
         for batch in group:
@@ -132,3 +180,11 @@ class Batches:
                 except Exception:  # a fault of one execution is not one of those that share its batch
                     log.exception("an effect of a durable batch failed: %r %r", effect, args)
 
+    def _refused(self, group: list[PartitionBatch], error: BaseException) -> None:
+        alive = [batch for batch in group if not batch.dead]
+        if isinstance(error, ClusterError):
+            for batch in alive:
+                if not batch.dead:
+                    self._lost(batch.partition, error)
+        elif alive or isinstance(error, StoreError):
+            self._failed(error)

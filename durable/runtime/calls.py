@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from durable.bodies.runner import DURABLE_BACKOFF_MS, FunctionRunner, RunningCall
 from durable.journal.entries import Attempt, Failure
 from durable.runtime import operations
 from durable.runtime.answer import Answer
 from durable.runtime.execution import Execution
-from durable.runtime.functions import DURABLE_BACKOFF_MS, FunctionRunner, RunningCall
 from durable.workflows.definition import Call
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Calls:
             self._engine.settle(execution)
 
     def _answered(self, running: RunningCall, output_json: bytes | None, error: Failure | None) -> None:
-        execution = running.execution
+        execution: Any = running.execution
         execution.working.pop(running.operation.sequence_number, None)
         execution.inbox.append(Answer(running.operation.sequence_number, output_json, error))
         self._engine.scheduler.wake(execution)
@@ -66,7 +66,8 @@ class Calls:
         """An attempt failed and there will be another: recorded, and then waited for."""
         if self._engine.closed or self._engine.failure is not None:
             return
-        execution, operation = running.execution, running.operation
+        execution: Any = running.execution
+        operation = running.operation
         batch = self._engine.batch(execution)
         execution.record_attempt(attempt, batch)
         wait_ms = attempt.next_at_ms - self._engine.clock.now_ms()

@@ -2,7 +2,8 @@
 
 `Engine` owns the executions that are in memory and implements `Node`, what an execution asks for. Its parts decide nothing
 twice: `Scheduler` says which execution runs, `Batches` keeps the order of writing and acting, `FunctionRunner` runs bodies,
-`PostOffice` carries envelopes, `Alarm` rings when a timer is due. `NodeRuntime` is the same with a public face.
+`PostOffice` carries envelopes, `Alarm` rings when a timer is due, `Tenures` says which partitions are run here. `LocalDesk` is
+where it is asked, and `NodeRuntime` the same with a public face.
 
 Whatever is not in memory is durable; so an execution that is not in ``live`` is read from the store, and one that is, never.
 """
@@ -12,72 +13,98 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
-from durable.errors import DurableError, JournalCorrupted, NotRegistered, ReplayError, StoreClosed, StoreError
+from durable.errors import ClusterError, DurableError, JournalCorrupted, NotRegistered, ReplayError, StoreClosed, StoreError
 from durable.journal import failures, keys
 from durable.journal.entries import (
     CANCEL,
-    Address,
     EntryType,
     Envelope,
-    Start,
     Status,
     StatusRow,
 )
 from durable.journal.timers import Timer
-from durable.ports import Clock, Entropy, Log
+from durable.ports import Clock, Courier, Entropy, Log
 from durable.runtime import operations
 from durable.runtime.alarm import Alarm
 from durable.runtime.answer import Answer
 from durable.runtime.batches import Batches, PartitionBatch
 from durable.runtime.calls import Calls
 from durable.runtime.config import NodeConfig
-from durable.runtime.execution import PYTHON, Execution, child_base
+from durable.runtime.execution import PYTHON, Execution
 from durable.runtime.newcomers import Newcomers
 from durable.runtime.post import PostOffice
 from durable.runtime.scheduler import Scheduler
+from durable.runtime.tenure import Tenures
 from durable.runtime.transitions import Event
-from durable.storage.node import NodeStorage, clock_write
+from durable.runtime.waiters import Waiters
+from durable.storage.node import NodeStorage
 from durable.workflows.definition import REGISTRY, Workflow
 from durable.workflows.machine import Outcome
 
 log = logging.getLogger("durable")
-CLOCK_ROW_MS = 1_000
 
 
 class Engine:
-    """Everything of a node but its public face."""
+    """Everything of a node but its public face. It runs the partitions that it is given (`adopt`), and at first none."""
 
-    def __init__(self, storage: NodeStorage, config: NodeConfig, durable_log: Log, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        storage: NodeStorage,
+        config: NodeConfig,
+        durable_log: Log,
+        clock: Clock,
+        entropy: Entropy,
+        courier: Courier | None = None,
+        elsewhere: Callable[[int], ClusterError] | None = None,
+    ) -> None:
         self.storage = storage
         self.config = config
         self.clock = clock
         self.entropy = entropy
         self.loop = asyncio.get_running_loop()
         self.live: dict[str, Execution] = {}
-        self.waiters: dict[str, list[asyncio.Future[StatusRow]]] = {}
+        self.waiters = Waiters()
         self.failure: BaseException | None = None
         self.closed = False
         self.pythons_seen: set[str] = set()
         self.log = durable_log
-        self.batches = Batches(durable_log, self.fail)
-        self.scheduler = Scheduler(config, self.drive, self._flush, self.park, self._is_due_soon)
+        self.tenures = Tenures(self, elsewhere)
+        self.here = self.tenures.here
+        self.batches = Batches(durable_log, self.fail, self.drop, clock.now_ms)
+        self.scheduler = Scheduler(config, self.drive, self.batches.flush, self.park, self._is_due_soon)
         self.calls = Calls(self)
         self.runner = self.calls.runner
-        self.post = PostOffice(self)
-        self.alarm = Alarm(clock.now_ms, self._timers_between, self._fire, self._flush)
-        self._clock_row_ms = 0
+        self.post = PostOffice(self, courier)
+        self.alarm = Alarm(clock.now_ms, storage.timers, lambda: list(self.here), self._fire, self.batches.flush)
         self.newcomers = Newcomers(self)
+
+    # --- partitions
+
+    def adopt(self, partition: int, epoch: int = 0) -> None:
+        """Run this partition from now on, from what its rows hold. Raises `StoreError` when they cannot be read."""
+        self.check_open()
+        self.tenures.adopt(partition, epoch)
+
+    def drop(self, partition: int, why: ClusterError) -> None:
+        """Let go of the partition at once. Whoever waits for something in it is told ``why``."""
+        if not self.closed:
+            self.tenures.drop(partition, why)
+
+    def epoch(self, partition: int) -> int:
+        tenure = self.here.get(partition)
+        return 0 if tenure is None else tenure.epoch
 
     # --- in and out of memory
 
     def find(self, workflow_id: str) -> Execution | None:
-        """The execution, from memory or the store; None when there is none, or it has finished."""
+        """The execution, from memory or the store; None when there is none, or it has finished. Raises `NotOwner`."""
         execution = self.live.get(workflow_id)
         if execution is not None:
             return None if execution.status.finished else execution
+        self.tenures.check(workflow_id)
         status = self.storage.status(workflow_id)
         if status is None or status.status.finished:
             return None
@@ -95,14 +122,6 @@ class Engine:
     def batch(self, execution: Execution) -> PartitionBatch:
         return self.batches.of(execution.partition)
 
-    def _flush(self) -> None:
-        """The end of a turn. Now and then the time goes along: a restarted node's clock does not go back behind it."""
-        now_ms = self.clock.now_ms()
-        if now_ms - self._clock_row_ms >= CLOCK_ROW_MS:
-            self._clock_row_ms = now_ms
-            self.batches.of(0).writes.append(clock_write(now_ms))
-        self.batches.flush()
-
     def park(self, execution: Execution) -> None:
         """Drop a waiting execution from memory. Its rows are written; when they are durable, it is gone."""
         batch = self.put_down(execution)
@@ -118,10 +137,10 @@ class Engine:
         """Drop the machine. Until all that it wrote is durable nothing wakes the execution: the store has not all its rows."""
         execution.drop()
         batch = execution.parking = self.batch(execution)
-        batch.effects.append((self._parked, execution, batch))
+        batch.effects.append((self.parked, execution, batch))
         return batch
 
-    def _parked(self, execution: Execution, batch: PartitionBatch) -> None:
+    def parked(self, execution: Execution, batch: PartitionBatch) -> None:
         if execution.parking is not batch:
             return  # it has written more since
         execution.parking = None
@@ -243,7 +262,7 @@ class Engine:
             )
 
     def _next_run(self, execution: Execution, input_json: bytes, batch: PartitionBatch, now_ms: int) -> None:
-        self._drop_calls(execution)
+        self.drop_calls(execution)
         self._drop_answers(execution, batch)
         execution.continue_as_new(input_json, batch, now_ms)
         execution.begin(self._workflow(execution), batch, now_ms, self.config.value_bytes_max)
@@ -273,14 +292,14 @@ class Engine:
     # --- ends
 
     def _finish(self, execution: Execution, outcome: Outcome, batch: PartitionBatch, now_ms: int) -> None:
-        self._drop_calls(execution)
+        self.drop_calls(execution)
         self._drop_answers(execution, batch)
         execution.finish(outcome, batch, now_ms)
         execution.drop()
         self.scheduler.release(execution)
         self.scheduler.forget(execution)
 
-    def _drop_calls(self, execution: Execution) -> None:
+    def drop_calls(self, execution: Execution) -> None:
         for running in list(execution.calls.values()):
             self.runner.drop(running)
         execution.working.clear()
@@ -288,61 +307,7 @@ class Engine:
     def ended(self, execution: Execution, row: StatusRow) -> None:
         """The end of an execution is durable: tell whoever waits."""
         self._forget(execution)
-        self._tell(execution.workflow_id, row)
-
-    def _tell(self, workflow_id: str, row: StatusRow) -> None:
-        for waiter in self.waiters.pop(workflow_id, ()):
-            if not waiter.done():
-                waiter.set_result(row)
-
-    def waiter(self, workflow_id: str) -> asyncio.Future[StatusRow]:
-        """Done when the execution ends, or stops, durably."""
-        waiter: asyncio.Future[StatusRow] = self.loop.create_future()
-        self.waiters.setdefault(workflow_id, []).append(waiter)
-        return waiter
-
-    def forget_waiter(self, workflow_id: str, waiter: asyncio.Future[StatusRow]) -> None:
-        waiters = self.waiters.get(workflow_id, [])
-        if waiter in waiters:
-            waiters.remove(waiter)
-            if not waiters:
-                del self.waiters[workflow_id]
-
-    def create(self, start: Start, workflow_id: str) -> Execution:
-        """Accept a new execution: its rows are in the open batch, and it runs as soon as it has a slot."""
-        now_ms = start.timestamp
-        status = StatusRow(
-            workflow=start.workflow,
-            status=Status.PENDING,
-            incarnation=start.incarnation,
-            run=start.run,
-            created_at=now_ms,
-            updated_at=now_ms,
-            owner=self.config.node_id,
-        )
-        execution = self.live[workflow_id] = Execution(workflow_id, status, self, start)
-        batch = self.batch(execution)
-        execution.append(start, batch)
-        execution.status_write(batch, now_ms)
-        execution.set_active(batch, True)
-        self.scheduler.wake(execution)
-        return execution
-
-    def new_start(
-        self, workflow: str, version: int, input_json: bytes, workflow_id: str, parent: Address | None = None
-    ) -> Start:
-        incarnation = self.entropy.random_bytes(8)
-        return Start(
-            workflow=workflow,
-            version=version,
-            input_json=input_json,
-            timestamp=self.clock.now_ms(),
-            python=PYTHON,
-            incarnation=incarnation,
-            seed=f"{workflow_id}/{incarnation.hex()}/0",
-            child_base=child_base(workflow_id, incarnation, 0),
-            parent=parent,
-        )
+        self.waiters.tell(execution.workflow_id, row)
 
     def end_without_code(self, execution: Execution) -> None:
         """Cancel an execution whose code cannot run here: diverged, or not registered."""
@@ -360,7 +325,7 @@ class Engine:
     def _diverge(self, execution: Execution, error: ReplayError) -> None:
         """The code does not match the journal: stop, lose nothing, and try again when the code changes."""
         log.error("execution %s stops: %s", execution.workflow_id, error)
-        self._drop_calls(execution)
+        self.drop_calls(execution)
         execution.move(Event.DIVERGE)
         execution.error = failures.record(error)
         batch = self.put_down(execution)
@@ -369,13 +334,14 @@ class Engine:
         self.newcomers.wait(execution)
         self.scheduler.release(execution)
         batch.effects.append((self._stopped, execution, row))
-        if any(answer.sequence_number == CANCEL for answer in execution.inbox):
-            self.end_without_code(execution)
 
     def _stopped(self, execution: Execution, row: StatusRow) -> None:
+        if execution.status is Status.DIVERGED and any(answer.sequence_number == CANCEL for answer in execution.inbox):
+            self.end_without_code(execution)  # not before: what it has under way is read from its rows
+            return
         if execution.status is Status.DIVERGED and not execution.inbox and not execution.due:
             self._forget(execution)
-        self._tell(execution.workflow_id, row)
+        self.waiters.tell(execution.workflow_id, row)
 
     def _wait_for_code(self, execution: Execution) -> None:
         name = execution.workflow_name
@@ -401,10 +367,7 @@ class Engine:
     # --- envelopes
 
     def deliver(self, key: bytes, envelope: Envelope) -> None:
-        try:
-            self.post.deliver(key, envelope)
-        except ReplayError as error:  # the receiver, not the sender, cannot be read: the envelope stays in the outbox
-            log.error("a message from %s to %s waits: %s", envelope.sender.workflow_id, envelope.receiver, error)
+        self.post.deliver(key, envelope)
 
     # --- timers
 
@@ -414,6 +377,8 @@ class Engine:
             self.alarm.add(timer)
 
     def _fire(self, fire_at_ms: int, workflow_id: str, run: int, number: int) -> None:
+        if not self.tenures.runs(workflow_id):
+            return  # its row is with the partition, wherever that is
         try:
             execution = self.find(workflow_id)
         except ReplayError as error:
@@ -427,10 +392,6 @@ class Engine:
             partition = keys.partition_of(workflow_id)
             key = keys.timer(partition, fire_at_ms, workflow_id, run, number)
             self.batches.of(partition).writes.append((key, None))
-
-    def _timers_between(self, from_ms: int, until_ms: int) -> Iterator[Timer]:
-        for partition in range(keys.PARTITIONS):
-            yield from self.storage.timers(partition, from_ms, until_ms)
 
     def _timer_due(self, execution: Execution, number: int, batch: PartitionBatch, now_ms: int) -> None:
         machine = execution.machine
@@ -458,16 +419,12 @@ class Engine:
         self.scheduler.close()
         self.alarm.close()
         for execution in list(self.live.values()):
-            self._drop_calls(execution)
+            self.drop_calls(execution)
             execution.drop()
         self.live.clear()
-        for waiters in self.waiters.values():
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_exception(error)
-                    waiter.exception()
-        self.waiters.clear()
+        self.waiters.fail(error)
         self.batches.fail(error)
+        self.post.close()
 
     async def close(self) -> None:
         """Stop driving, make durable what was written, and drop what is in memory."""

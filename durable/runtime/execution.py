@@ -31,12 +31,12 @@ from durable.journal.entries import (
     Start,
     StatusRow,
 )
+from durable.journal.sent import Sent
 from durable.journal.timers import Timer
 from durable.runtime import operations
 from durable.runtime.answer import Answer
 from durable.runtime.batches import PartitionBatch
 from durable.runtime.mailbox import Mailbox
-from durable.runtime.sent import Sent
 from durable.runtime.transitions import ENDINGS, TRANSITIONS, Event
 from durable.storage.node import NodeStorage, attempt_write, heartbeat_key, journal_prefix
 from durable.workflows.definition import Workflow
@@ -55,6 +55,7 @@ class Node(Protocol):
     def arm_timer(self, execution: Execution, timer: Timer) -> None: ...
     def deliver(self, key: bytes, envelope: Envelope) -> None: ...
     def ended(self, execution: Execution, status: StatusRow) -> None: ...
+    def epoch(self, partition: int) -> int: ...
 
 
 _MADE_WHEN_TOUCHED: dict[str, Callable[[], Any]] = {
@@ -153,6 +154,11 @@ class Execution:
             raise AttributeError(name) from None
         setattr(self, name, made)
         return made
+
+    @property
+    def epoch(self) -> int:
+        """Of the tenure in which it is run here."""
+        return self.node.epoch(self.partition)
 
     # --- status
 

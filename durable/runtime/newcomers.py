@@ -49,6 +49,8 @@ class Newcomers:
     def _try_again(self, name: str) -> None:
         engine = self._engine
         for workflow_id in self._waiting.pop(name, {}):
+            if not engine.tenures.runs(workflow_id):
+                continue  # whoever runs it now has listed it, too
             execution = engine.find(workflow_id)
             if execution is not None and execution.machine is None and not execution.paused:
                 if execution.status in (Status.WAITING, Status.DIVERGED):

@@ -13,53 +13,174 @@ RESULT  the parent's CHILD is complete none
 CANCEL  cancelling twice is cancelling none
 ======= ============================== ==========================================================================
 
-One node runs this very path for its own partitions, so that a cluster changes nothing.
+One node runs this very path for its own partitions, so that a cluster changes nothing. There, when the receiver's partition is not
+here, `durable.runtime.carrier` brings the envelope to whoever has it, and `PostOffice.receive` is the other end. What the
+receiver writes proves by itself that this node owns it: it becomes durable, or there is no answer. An answer for which *nothing*
+is written (a refusal, "that run is over") proves nothing, and a node that was overtaken without knowing it would be wrong: so
+the log confirms such an answer before it is given.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from durable.errors import (
-    JournalCorrupted,
+    DurableError,
     MailRefused,
+    ReplayError,
     WorkflowAlreadyExists,
     WorkflowCancelled,
     WorkflowError,
     WorkflowFailed,
 )
 from durable.journal import failures, keys
-from durable.journal.entries import CANCEL, Envelope, EnvelopeKind, Failure, Mail, Status
+from durable.journal.entries import CANCEL, Address, Envelope, EnvelopeKind, Failure, Mail, Status
+from durable.ports import Courier
+from durable.runtime import births
 from durable.runtime.answer import Answer
+from durable.runtime.carrier import Carrier
 from durable.runtime.execution import Execution
 from durable.runtime.mailbox import sender_row_key
+from durable.runtime.tenure import Tenure
 
 if TYPE_CHECKING:
     from durable.runtime.engine import Engine
 
 log = logging.getLogger("durable")
 
+Told = Callable[[Failure | None], None]
+"""Called with the answer when it is durable; never, when the receiver's partition is lost before."""
+
+
+class Said:
+    """An answer to an envelope for which nothing was written."""
+
+    __slots__ = ("failure",)
+
+    def __init__(self, failure: Failure | None) -> None:
+        self.failure = failure
+
+
+_DONE = Said(None)
+
 
 class PostOffice:
-    """Delivers the envelopes of one node."""
+    """Delivers the envelopes of one node, and accepts those of others."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, courier: Courier | None) -> None:
         self._engine = engine
-        self._routes = {
+        self._routes: dict[EnvelopeKind, Callable[[Envelope, Told], Said | None]] = {
             EnvelopeKind.SEND: self._send,
             EnvelopeKind.START: self._start,
             EnvelopeKind.RESULT: self._result,
             EnvelopeKind.CANCEL: self._cancel,
         }
+        self._carrier = Carrier(engine, courier, self.receive, self._answered)
+        self._receiving: dict[tuple[EnvelopeKind, Address, str], asyncio.Future[Failure | None]] = {}
+        self._left: dict[int, None] = {}
+
+    # --- the sender's side
 
     def deliver(self, key: bytes, envelope: Envelope) -> None:
         """The envelope's row is durable: bring it to its receiver. ``key`` is the row's."""
+        engine = self._engine
+        tenure = engine.here.get(int.from_bytes(key[:2], "big"))
+        if tenure is None or engine.closed or engine.failure is not None:
+            return
+        partition = keys.partition_of(envelope.receiver)
+        if partition in self._left:
+            return  # `_deliver_again` finds it in its turn, behind those before it
+        if partition not in engine.here or self._carrier.is_before(envelope):
+            self._carrier.add(tenure, key, envelope)
+            return
+        told = partial(self._answered, tenure, key, envelope)
+        try:
+            said = self._routes[envelope.kind](envelope, told)
+        except ReplayError as error:  # the receiver cannot be read: the envelope waits in the outbox for the next adoption
+            log.error("a message from %s to %s waits: %s", envelope.sender.workflow_id, envelope.receiver, error)
+            return
+        if said is not None:
+            confirmed = engine.log.confirm(partition)
+            if confirmed.done() and not confirmed.cancelled() and confirmed.exception() is None:
+                engine.batches.after(partition, told, said.failure)
+            else:
+                self._carrier.add(tenure, key, envelope)  # it asks again, and waits for the answer
+
+    def _answered(self, tenure: Tenure, key: bytes, envelope: Envelope, failure: Failure | None) -> None:
+        """The receiver has it, durably, or refuses it."""
+        engine = self._engine
+        if engine.here.get(tenure.partition) is not tenure or engine.closed or engine.failure is not None:
+            return  # whoever runs the sender now finds the row, and asks for itself
+        address = envelope.sender
+        if envelope.kind is EnvelopeKind.SEND or failure is not None:
+            sender = engine.find(address.workflow_id)
+            if sender is not None and (sender.incarnation, sender.run) == (address.incarnation, address.run):
+                output_json = b"null" if failure is None else None
+                forget = partial(self._forget, key)
+                engine.answer(sender, Answer(address.sequence_number, output_json, failure, forget))
+                return
+        self._forget(key)
+
+    def _forget(self, key: bytes) -> None:
+        """The envelope has done its work: its row goes."""
         if not self._engine.closed and self._engine.failure is None:
+            self._engine.batches.of(int.from_bytes(key[:2], "big")).writes.append((key, None))
+
+    def drop(self, partition: int) -> None:
+        """The partition is run here no more: its outbox is carried no further, and what others had sent there starts anew."""
+        self._carrier.drop(partition)
+        if not self._left:
+            self._engine.loop.call_soon(self._deliver_again)
+        self._left[partition] = None
+
+    def _deliver_again(self) -> None:
+        """Envelopes to partitions that have left were accepted and not yet durable, perhaps: nobody would answer them."""
+        engine = self._engine
+        left, self._left = self._left, {}
+        for partition in list(engine.here):
+            for key, envelope in list(engine.storage.outbox(partition)):
+                if keys.partition_of(envelope.receiver) in left:
+                    self.deliver(key, envelope)
+
+    def close(self) -> None:
+        self._carrier.close()
+
+    # --- the receiver's side
+
+    async def receive(self, envelope: Envelope) -> Failure | None:
+        """Accept an envelope: None when that is durable here, or why it is refused. Repeated while under way, it is one.
+
+        Raises `NotOwner` and whatever else the log says; then nothing is known, and it is to be carried again.
+        """
+        mark = (envelope.kind, envelope.sender, envelope.receiver)
+        answer = self._receiving.get(mark)
+        if answer is None:
+            engine = self._engine
+            engine.check_open()
+            partition = engine.tenures.check(envelope.receiver)
+            answer = engine.batches.promise(partition)
+            self._receiving[mark] = answer
+            answer.add_done_callback(lambda _: self._receiving.pop(mark, None))
             try:
-                self._routes[envelope.kind](key, envelope)
-            except JournalCorrupted as error:  # the envelope stays in the outbox, and is tried again at the next start
-                log.error("an envelope for %s cannot be delivered: %s", envelope.receiver, error)
+                said = self._routes[envelope.kind](envelope, partial(engine.batches.keep, answer))
+            except DurableError as error:
+                engine.batches.break_promise(answer, error)
+                raise
+            if said is not None:
+                confirmed = engine.log.confirm(partition)
+                confirmed.add_done_callback(partial(self._say, partition, answer, said.failure))
+        return await asyncio.shield(answer)
+
+    def _say(self, partition: int, answer: asyncio.Future[Any], failure: Failure | None, confirmed: Any) -> None:
+        error = asyncio.CancelledError() if confirmed.cancelled() else confirmed.exception()
+        if error is not None:
+            self._engine.batches.break_promise(answer, error)
+        else:
+            self._engine.batches.after(partition, self._engine.batches.keep, answer, failure)
 
     def accept(
         self, receiver: Execution | None, workflow_id: str, channel: str, value_json: bytes, sender: str
@@ -86,23 +207,24 @@ class PostOffice:
                 engine.scheduler.wake(receiver)
         return None
 
-    def _send(self, key: bytes, envelope: Envelope) -> None:
+    def _send(self, envelope: Envelope, told: Told) -> Said | None:
         engine = self._engine
         receiver = engine.find(envelope.receiver)
         sender_key = sender_row_key(envelope)
         if receiver is None:
-            if envelope.number <= engine.storage.last_from_sender(sender_key):
-                self._acknowledge(key, envelope, None)  # accepted before a crash; the receiver has finished since
-                return
-            error = self.accept(None, envelope.receiver, envelope.name, envelope.body_json, "")
-            failure = failures.record(error) if error else None
-            engine.batches.after(keys.partition_of(envelope.receiver), self._acknowledge, key, envelope, failure)
-            return
+            ended = engine.live.get(envelope.receiver)  # it has finished, and that is not durable yet
+            last = engine.storage.last_from_sender(sender_key)
+            if ended is not None and ended.mailbox is not None:
+                last = ended.mailbox.last_from(sender_key)
+            if envelope.number <= last:
+                return _DONE  # accepted before; the receiver has finished since
+            refused = self.accept(None, envelope.receiver, envelope.name, envelope.body_json, "")
+            return Said(failures.record(refused) if refused is not None else None)
         mailbox = receiver.open_mailbox(engine.storage)
         last = mailbox.last_from(sender_key)
         if envelope.number > last:
             if envelope.previous > last:
-                refused: MailRefused | None = MailRefused(
+                refused = MailRefused(
                     f"{envelope.receiver!r} did not accept an earlier message of the same sender, so this one to channel "
                     f"{envelope.name!r} was not accepted either: messages do not overtake each other. Send it again."
                 )
@@ -111,71 +233,48 @@ class PostOffice:
                     receiver, envelope.receiver, envelope.name, envelope.body_json, envelope.sender.workflow_id
                 )
             if refused is not None:
-                self._acknowledge(key, envelope, failures.record(refused))
-                return
+                return Said(failures.record(refused))
             engine.batch(receiver).writes.append(mailbox.heard(sender_key, envelope.number))
-        engine.batches.after(receiver.partition, self._acknowledge, key, envelope, None)
+        engine.batches.after(receiver.partition, told, None)
+        return None
 
-    def _start(self, key: bytes, envelope: Envelope) -> None:
+    def _start(self, envelope: Envelope, told: Told) -> Said | None:
         engine = self._engine
         child_id = envelope.receiver
-        execution = engine.live.get(child_id)
-        status = None if execution else engine.storage.status(child_id)
-        if execution is None and status is None:
-            start = engine.new_start(envelope.name, envelope.version, envelope.body_json, child_id, envelope.sender)
-            execution = engine.create(start, child_id)
-            engine.batches.after(execution.partition, self.forget, key)
-            return
-        start_row = execution.start if execution and execution.start else None
-        if start_row is None:
-            row = status or engine.storage.status(child_id)
-            start_row = engine.storage.start(child_id, row) if row else None
-        if start_row is not None and start_row.parent == envelope.sender:
-            engine.batches.after(keys.partition_of(child_id), self.forget, key)
-        else:
-            taken = WorkflowAlreadyExists(
-                f"the id {child_id!r} of the child is taken by an execution that somebody else started. The child was not "
-                "started; nothing is lost."
+        existing = births.start_of(engine, child_id)
+        if existing is None and not births.is_purged(engine, child_id):
+            start = births.new_start(
+                engine, envelope.name, envelope.version, envelope.body_json, child_id, envelope.sender
             )
-            self._acknowledge(key, envelope, failures.record(taken))
+            execution = births.create(engine, start, child_id)
+            engine.batches.after(execution.partition, told, None)
+            return None
+        if existing is not None and existing.parent == envelope.sender:
+            return _DONE
+        taken = WorkflowAlreadyExists(
+            f"the id {child_id!r} of the child is taken by an execution that somebody else started, or that was purged less "
+            "than an hour ago. The child was not started; nothing is lost."
+        )
+        return Said(failures.record(taken))
 
-    def _result(self, key: bytes, envelope: Envelope) -> None:
+    def _result(self, envelope: Envelope, told: Told) -> Said | None:
         target = envelope.target
         assert target is not None
         parent = self._engine.find(target.workflow_id)
         if parent is None or (parent.incarnation, parent.run) != (target.incarnation, target.run):
-            self.forget(key)
-            return
+            return _DONE
         status = Status(envelope.name)
         error = None if status is Status.COMPLETED else _child_error(envelope, status)
         output_json = envelope.body_json if error is None else None
-        self._engine.answer(
-            parent, Answer(target.sequence_number, output_json, error, lambda: self.forget(key))
-        )
+        self._engine.answer(parent, Answer(target.sequence_number, output_json, error, partial(told, None)))
+        return None
 
-    def _cancel(self, key: bytes, envelope: Envelope) -> None:
+    def _cancel(self, envelope: Envelope, told: Told) -> Said | None:
         child = self._engine.find(envelope.receiver)
         if child is None:
-            self.forget(key)
-        else:
-            self._engine.answer(child, Answer(CANCEL, recorded=lambda: self.forget(key)))
-
-    def _acknowledge(self, key: bytes, envelope: Envelope, error: Failure | None) -> None:
-        """The receiver has it, durably, or refuses it: the sender's operation is complete."""
-        address = envelope.sender
-        sender = self._engine.find(address.workflow_id)
-        if sender is None or (sender.incarnation, sender.run) != (address.incarnation, address.run):
-            self.forget(key)
-            return
-        output_json = b"null" if error is None else None
-        self._engine.answer(
-            sender, Answer(address.sequence_number, output_json, error, lambda: self.forget(key))
-        )
-
-    def forget(self, key: bytes) -> None:
-        """The envelope has done its work: its row goes."""
-        if not self._engine.closed and self._engine.failure is None:
-            self._engine.batches.of(int.from_bytes(key[:2], "big")).writes.append((key, None))
+            return _DONE
+        self._engine.answer(child, Answer(CANCEL, recorded=partial(told, None)))
+        return None
 
 
 def _child_error(envelope: Envelope, status: Status) -> Failure:

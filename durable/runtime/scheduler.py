@@ -100,6 +100,14 @@ class Scheduler:
     def forget(self, execution: Execution) -> None:
         self._waiting.pop(execution.workflow_id, None)
 
+    def drop(self, partition: int) -> None:
+        """The executions of this partition are run elsewhere: none of them is driven here any more. Their slots are released
+        one by one, by whoever drops them.
+        """
+        self._queue = deque(each for each in self._queue if each.partition != partition)
+        self._ready = deque(each for each in self._ready if each.partition != partition)
+        self._waiting = {each.workflow_id: each for each in self._waiting.values() if each.partition != partition}
+
     def close(self) -> None:
         self._closed = True
         if self._sweep is not None:

@@ -33,12 +33,11 @@ from typing import TYPE_CHECKING
 
 from durable.errors import Unreachable
 from durable.membership.member import NodeAddress
+from durable.transports.links import LINK_BYTES_MAX, LINK_FRAME_BYTES_MAX
 
 if TYPE_CHECKING:
     from durable.sim.process import SimProcess
 
-FRAME_BYTES_MAX = 32 * 2**20
-LINK_BYTES_MAX = 64 * 2**20
 RECEIVE_BYTES_MAX = 2 * 2**20
 LINK_TIMEOUT_S = 10.0
 RETRY_S = 0.2
@@ -117,8 +116,8 @@ class SimLink:
     # What its owner does
 
     def send(self, frame: bytes) -> bool:
-        if not 1 <= len(frame) <= FRAME_BYTES_MAX:
-            raise ValueError(f"a frame of {len(frame):,} bytes; it must have 1 to {FRAME_BYTES_MAX:,}")
+        if not 1 <= len(frame) <= LINK_FRAME_BYTES_MAX:
+            raise ValueError(f"a frame of {len(frame):,} bytes; it must have 1 to {LINK_FRAME_BYTES_MAX:,}")
         if self._closed or self._queued_bytes + len(frame) > LINK_BYTES_MAX:
             return False
         self._queued_bytes += len(frame)

@@ -95,6 +95,40 @@ class Machine:
         return BIRTH_S + at * self.rate + self.wall_offset_s
 
 
+class SimSyncer:
+    """Syncs a process's store as a thread would: the process goes on meanwhile. As `durable.storage.syncer.Syncer`."""
+
+    def __init__(self, process: SimProcess) -> None:
+        self._process = process
+        self.busy = False
+        self.syncs = 0
+
+    def start(self, done: Callable[[StoreError | None], object]) -> None:
+        """Sync what was written so far, and call ``done`` on the loop, with the error if it failed. Not while `busy`."""
+        process = self._process
+        try:
+            seconds, end = process.store.begin_sync()
+        except StoreError as error:
+            process.loop.call_soon(done, error)
+            return
+        self.busy = True
+
+        def synced() -> None:
+            if process.running:
+                error = end()
+                process.read(lambda: self._ended(done, error))
+
+        process.world.queue.at(process.now + seconds, synced)
+
+    def _ended(self, done: Callable[[StoreError | None], object], error: StoreError | None) -> None:
+        self.busy = False
+        self.syncs += error is None
+        done(error)
+
+    def close(self) -> None:
+        """There is no thread to end."""
+
+
 class SimProcess:
     """One life. Made by `SimWorld.start`."""
 
@@ -116,6 +150,7 @@ class SimProcess:
         self.entropy = SeededEntropy(f"{self.world.seed}/{self.name}/{self.life}")
         self.transport = SimTransport(self)
         self.store: SimStore = machine.disk.open(self.stall)
+        self.syncer = SimSyncer(self)
 
     def __repr__(self) -> str:
         return f"<{self.name}, life {self.life}>"
@@ -134,17 +169,6 @@ class SimProcess:
     def stall(self, seconds: float) -> None:
         """Something takes time, and the process waits for it."""
         self._free_at = self.now + seconds
-
-    def start_sync(self, done: Callable[[StoreError | None], object]) -> None:
-        """Sync what was written so far, as a thread would do it: ``done`` is called on the loop when it is durable, or failed."""
-        seconds, end = self.store.begin_sync()
-
-        def ended() -> None:
-            if self.running:
-                error = end()
-                self.read(lambda: done(error))
-
-        self.world.queue.at(self.now + seconds, ended)
 
     # Running
 

@@ -37,6 +37,7 @@ class LocalLog:
         self._syncing = False
         self._sync_s = 0.0
         self._failure: DurableError | None = None
+        self._confirmed: asyncio.Future[None] | None = None
         self._flusher = _Flusher(store)
         self.syncs = 0
         self.batches = 0
@@ -56,6 +57,13 @@ class LocalLog:
         self._writes.extend(batch)
         self.batches += 1
         return group
+
+    def confirm(self, partition: int) -> asyncio.Future[None]:
+        """Done at once: no other process can have this store."""
+        if self._confirmed is None:
+            self._confirmed = asyncio.get_running_loop().create_future()
+            self._confirmed.set_result(None)
+        return self._confirmed
 
     def _flush(self) -> None:
         group, writes = self._group, self._writes

@@ -10,7 +10,7 @@ Read next: `durable.storage.log`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from durable.errors import JournalCorrupted, StoreCorrupted
@@ -24,7 +24,7 @@ log = logging.getLogger("durable")
 T = TypeVar("T")
 FORMAT = 1
 _FORMAT_KEY = keys.NODE + b"format"
-_CLOCK_KEY = keys.NODE + b"clock"
+_OLD_CLOCK_KEY = keys.NODE + b"clock"
 
 STATUS_ROW = RowType(StatusRow)
 ATTEMPT_ROW = RowType(Attempt)
@@ -167,10 +167,14 @@ class NodeStorage:
                 return
             yield timer
 
-    def statuses(self, after: str | None = None) -> Iterator[tuple[str, StatusRow]]:
-        """Every execution, by partition and id; ``after`` goes on behind that id."""
+    def statuses(
+        self, after: str | None = None, partitions: Iterable[int] = range(keys.PARTITIONS)
+    ) -> Iterator[tuple[str, StatusRow]]:
+        """Every execution of these partitions, by partition and id; ``after`` goes on behind that id."""
         first = 0 if after is None else keys.partition_of(after)
-        for partition in range(first, keys.PARTITIONS):
+        for partition in sorted(partitions):
+            if partition < first:
+                continue
             prefix = keys.table(partition, keys.STATUS)
             begin = keys.of(partition, keys.STATUS, after) + b"\0" if after is not None and partition == first else None
             for key, value in self._reader.scan(prefix, start=begin):
@@ -180,16 +184,19 @@ class NodeStorage:
                 except JournalCorrupted as error:
                     log.error("%s", error)
 
+    def clock_ms(self, partition: int) -> int:
+        """A time that was seen by whoever ran the partition last: the clock of its next owner does not go back behind it."""
+        return self.number_at(keys.table(partition, keys.CLOCK)) or 0
+
     # --- the node
 
-    def clock_ms(self) -> int:
-        """The latest time that this node has seen: its clock does not go back behind it."""
-        data = self._reader.get(_CLOCK_KEY)
-        return int.from_bytes(data, "big") if data else 0
+    def old_clock_ms(self) -> int:
+        """What an earlier version kept in place of a time for each partition."""
+        return self.number_at(_OLD_CLOCK_KEY) or 0
 
 
-def clock_write(now_ms: int) -> Write:
-    return _CLOCK_KEY, keys.number(now_ms, 8)
+def clock_write(partition: int, now_ms: int) -> Write:
+    return keys.table(partition, keys.CLOCK), keys.number(now_ms, 8)
 
 
 def journal_prefix(workflow_id: str, incarnation: bytes, run: int) -> bytes:

@@ -28,14 +28,14 @@ from typing import Any
 
 import msgspec
 
+from durable.bodies.runner import FunctionRunner, RunningCall
+from durable.desk.handle import WorkflowHandle
 from durable.errors import StoreClosed
 from durable.journal import keys
 from durable.journal.codec import unpack_row
 from durable.journal.entries import CANCEL, Command, Completion, Row, Start, Status, StatusRow
 from durable.ports import Batch, Store
 from durable.runtime.config import NodeConfig
-from durable.runtime.functions import FunctionRunner, RunningCall
-from durable.runtime.handle import WorkflowHandle
 from durable.runtime.runtime import NodeRuntime
 from durable.storage.node import NodeStorage
 from durable.testing.virtual import NothingWillHappen, VirtualLoop
@@ -174,6 +174,12 @@ class MortalLog:
         self._waiting.append((list(batch), durable))
         loop.call_later(SYNC_S, self._next)
         return durable
+
+    def confirm(self, partition: int) -> asyncio.Future[None]:
+        """Done at once: nobody else has this store."""
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        confirmed.set_result(None)
+        return confirmed
 
     def _next(self) -> None:
         batch, durable = self._waiting.popleft()

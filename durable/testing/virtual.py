@@ -32,9 +32,9 @@ from contextvars import Context
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from durable.bodies.threads import ThreadPool
 from durable.errors import WorkflowError
 from durable.journal.codec import encode_value
-from durable.runtime.threads import ThreadPool
 from durable.sim.loop import SeededEntropy, TimelessLoop
 
 if TYPE_CHECKING:
@@ -63,6 +63,10 @@ class VirtualClock:
 
     def now_ms(self) -> int:
         return self._start_ms + round(self._loop.time() * 1000)
+
+    def at_least(self, now_ms: int) -> None:
+        """A life behind another one begins where that ended, so there is nothing to make good; another store's time is set."""
+        self._start_ms += max(0, now_ms - self.now_ms())
 
 
 class _Selector(selectors.DefaultSelector):

@@ -214,7 +214,7 @@ async def test_a_journal_of_another_python_is_said_once(caplog: pytest.LogCaptur
     log = held()
     workflow("drift-python")(original)
     with monkeypatch.context() as patched:
-        patched.setattr("durable.runtime.engine.PYTHON", "3.7")
+        patched.setattr("durable.runtime.births.PYTHON", "3.7")
         runtime = await open_node(log=log)
         for name in ("d6", "d7"):
             await runtime.submit("drift-python", workflow_id=name)

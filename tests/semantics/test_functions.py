@@ -1,4 +1,4 @@
-"""Bodies run at least once, are recorded once, and end as the table in `durable.runtime.functions` says."""
+"""Bodies run at least once, are recorded once, and end as the table in `durable.bodies.runner` says."""
 
 from __future__ import annotations
 

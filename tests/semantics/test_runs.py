@@ -55,6 +55,9 @@ async def test_a_timer_of_the_old_run_does_not_fire_in_the_new_one() -> None:
         def now_ms(self) -> int:
             return self.now
 
+        def at_least(self, now_ms: int) -> None:
+            self.now = max(self.now, now_ms)
+
     @workflow("runs-timers")
     async def timers(ctx: Context, run: int = 0) -> float:
         began = ctx.now()
@@ -189,6 +192,9 @@ async def test_a_timer_that_a_run_leaves_behind_does_not_wake_the_next() -> None
 
         def now_ms(self) -> int:
             return self.now
+
+        def at_least(self, now_ms: int) -> None:
+            self.now = max(self.now, now_ms)
 
     @workflow("runs-left-timer")
     async def leaver(ctx: Context, run: int = 0) -> float:

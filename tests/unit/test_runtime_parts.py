@@ -6,6 +6,7 @@ import ast
 import asyncio
 import contextvars
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,21 +14,28 @@ import pytest
 from nodes import HeldLog, asynchronous, turns, until
 
 from durable import NodeConfig, NodeStorage, workflow
+from durable.bodies.threads import ThreadPool
 from durable.errors import StoreFull
 from durable.journal.entries import Address, Envelope, EnvelopeKind, Mail
 from durable.runtime.batches import Batches
 from durable.runtime.mailbox import Mailbox, sender_row_key
 from durable.runtime.scheduler import Scheduler
-from durable.runtime.threads import ThreadPool
 from durable.storage import InMemoryStore
 from durable.workflows.definition import REGISTRY
 from durable.world import SystemClock
 
 
+def batches_on(log: Any, failed: Callable[[BaseException], None]) -> Batches:
+    def lost(partition: int, error: Exception) -> None:
+        raise AssertionError(f"nobody takes partition {partition}: {error}")
+
+    return Batches(log, failed, lost, lambda: 0)
+
+
 @asynchronous
 async def test_effects_run_in_order_and_only_when_their_batch_is_durable() -> None:
     log = HeldLog(InMemoryStore.open())
-    batches = Batches(log, lambda error: None)
+    batches = batches_on(log, lambda error: None)
     done: list[int] = []
     log.hold()
     for n in range(3):
@@ -51,7 +59,7 @@ async def test_effects_run_in_order_and_only_when_their_batch_is_durable() -> No
 @asynchronous
 async def test_one_effect_that_raises_does_not_keep_the_others() -> None:
     failed: list[BaseException] = []
-    batches = Batches(HeldLog(InMemoryStore.open()), failed.append)
+    batches = batches_on(HeldLog(InMemoryStore.open()), failed.append)
     done: list[str] = []
 
     def bad(error: Exception) -> None:
@@ -72,8 +80,8 @@ async def test_a_failed_log_fails_every_barrier_and_every_promise() -> None:
             future.set_exception(StoreFull("full"))
             return future
 
-    batches = Batches(Broken(), lambda error: batches.fail(error))
-    promise = batches.promise()
+    batches = batches_on(Broken(), lambda error: batches.fail(error))
+    promise = batches.promise(1)
     batches.of(1).writes.append((b"k", b"v"))
     barrier = batches.barrier(1)
     for future in (barrier, promise):

@@ -46,7 +46,7 @@ async def run_in_process(function: Function[..., Any], arguments_json: bytes) ->
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        "from durable.runtime.processes import main; main()",
+        "from durable.bodies.processes import main; main()",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

@@ -20,21 +20,34 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
+from durable.bodies.processes import run_in_process
+from durable.bodies.threads import ThreadPool
 from durable.errors import EncodingError, FunctionFailed, FunctionTimeout, OutcomeUnknown, ValueTooLarge
 from durable.journal import failures
 from durable.journal.codec import ANY, encode_value
 from durable.journal.entries import Attempt, Failure
-from durable.runtime.execution import Execution
-from durable.runtime.processes import run_in_process
-from durable.runtime.threads import ThreadPool
 from durable.workflows.context import CallWork, SideEffectWork
 from durable.workflows.definition import _CURRENT, Call
 from durable.workflows.operation import Operation
 
 DURABLE_BACKOFF_MS = 1_000
 """A shorter wait before the next attempt stays in memory; a longer one is a timer row, so the execution can be parked."""
+
+
+class Caller(Protocol):
+    """Whose call it is: an execution, as far as running a body needs to know it."""
+
+    workflow_id: str
+    incarnation: bytes
+    run: int
+    calls: dict[int, Any]
+    attempts: dict[int, Attempt]
+    first_started_ms: dict[int, int]
+
+    @property
+    def epoch(self) -> int: ...
 
 
 class RunningCall:
@@ -44,7 +57,7 @@ class RunningCall:
         "attempt", "call", "execution", "first_started_ms", "operation", "runner", "started_ms", "stuck", "task", "timer",
     )
 
-    def __init__(self, runner: FunctionRunner, execution: Execution, operation: Operation[Any], attempt: int) -> None:
+    def __init__(self, runner: FunctionRunner, execution: Caller, operation: Operation[Any], attempt: int) -> None:
         self.runner = runner
         self.execution = execution
         self.operation = operation
@@ -85,7 +98,7 @@ class FunctionRunner:
 
     # --- starting
 
-    def start(self, execution: Execution, operation: Operation[Any], heartbeat_json: bytes | None = None) -> None:
+    def start(self, execution: Caller, operation: Operation[Any], heartbeat_json: bytes | None = None) -> None:
         """Start the next attempt of a call."""
         number = operation.sequence_number
         last = execution.attempts.get(number)
@@ -96,6 +109,7 @@ class FunctionRunner:
         beat = ANY.decode(heartbeat_json) if heartbeat_json else None
         address = (execution.workflow_id, execution.incarnation, execution.run, number)
         running.call = call = Call(address, running.attempt, beat, self._heartbeat)
+        call.epoch = execution.epoch
         context = contextvars.Context()  # empty: after a crash another process opens the node, with other variables
         context.run(_CURRENT.set, call)
         work = operation.payload

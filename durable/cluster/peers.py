@@ -1,0 +1,104 @@
+"""`Peers`: one link to each peer, for everybody in this node who has something to say to it.
+
+**How it works.** Who wants a link to an address gets the one that is there. Is there none, it is dialled, once for all who wait
+for it. `send` waits for nobody: what is said while a link is dialled is kept, in order, and lost if nobody answers; whoever
+must know says it again.
+
+**Limits.** `PEER_BYTES_MAX` are kept for a peer that is being dialled. A link that was lost is dialled again when somebody has
+something to say, and not before. Links that others dialled are not used: each side keeps its own.
+
+Read next: `durable.cluster.rpc`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from durable.errors import Unreachable
+
+if TYPE_CHECKING:
+    from durable.membership.member import NodeAddress
+    from durable.ports import Link, Transport
+
+PEER_BYTES_MAX = 8 * 2**20
+
+
+class Peers:
+    """The links that this node dialled. It must be told of every link that is lost."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.dropped: Counter[str] = transport.dropped
+        self._transport = transport
+        self._links: dict[NodeAddress, Link] = {}
+        self._dialling: dict[NodeAddress, asyncio.Task[Link]] = {}
+        self._kept: dict[NodeAddress, list[bytes]] = {}
+        self._kept_bytes: Counter[NodeAddress] = Counter()
+
+    async def link(self, to: NodeAddress) -> Link:
+        """The link to this peer. Raises `Unreachable`."""
+        link = self._links.get(to)
+        if link is not None and not link.closed:
+            return link
+        dialling = self._dial(to)
+        try:
+            return await asyncio.shield(dialling)
+        except asyncio.CancelledError:
+            if dialling.cancelled():
+                raise Unreachable(f"{to} is not called any more: this node closes") from None
+            raise
+
+    def send(self, to: NodeAddress, frame: bytes) -> None:
+        """Say it, if the peer can be reached; after everything that was said to it before."""
+        link = self._links.get(to)
+        if link is not None and not link.closed:
+            link.send(frame)
+            return
+        self._dial(to)
+        if self._kept_bytes[to] + len(frame) > PEER_BYTES_MAX:
+            self.dropped["not sent: peer is not there yet"] += 1
+            return
+        self._kept.setdefault(to, []).append(frame)
+        self._kept_bytes[to] += len(frame)
+
+    def link_lost(self, link: Link) -> None:
+        """It is not to be given out any more."""
+        if self._links.get(link.peer) is link:
+            del self._links[link.peer]
+
+    async def close(self) -> None:
+        """End all links, and dial no more."""
+        dialling = list(self._dialling.values())
+        for task in dialling:
+            task.cancel()
+        await asyncio.gather(*dialling, *[link.close() for link in list(self._links.values())], return_exceptions=True)
+
+    def _dial(self, to: NodeAddress) -> asyncio.Task[Link]:
+        task = self._dialling.get(to)
+        if task is None:
+            task = self._dialling[to] = asyncio.get_running_loop().create_task(self._connect(to))
+            task.add_done_callback(_seen)
+        return task
+
+    async def _connect(self, to: NodeAddress) -> Link:
+        try:
+            link = await self._transport.connect(to)
+            if not link.closed:
+                self._links[to] = link
+            for frame in self._kept.pop(to, ()):
+                link.send(frame)
+            return link
+        finally:
+            self._dialling.pop(to, None)
+            lost = len(self._kept.pop(to, ()))
+            self._kept_bytes.pop(to, None)
+            if lost:
+                self.dropped["not sent: nobody there"] += lost
+
+
+def _seen(task: asyncio.Task[Link]) -> None:
+    """Its error was for those who waited, and there may have been none."""
+    with contextlib.suppress(asyncio.CancelledError):
+        task.exception()

@@ -1,0 +1,119 @@
+"""`Tries`: one question about a partition, asked of one node after the other: whom next, when, and what it all means at the end.
+
+**How it works.** The route comes first, then the other nodes of the ring, each once a round; between rounds a pause that grows
+from `PAUSE_S` to `PAUSE_S_MAX`. A `NotOwner` that is news begins a new round at the owner that it names. The table of what follows
+what is in `durable.cluster.remote`. Pure, but for the event loop's clock.
+
+Read next: `durable.cluster.remote`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from durable.errors import (
+    ClusterError,
+    DurableError,
+    EmptyRing,
+    NoQuorum,
+    NotOwner,
+    OutcomeUnknown,
+    Overloaded,
+    Unanswered,
+    Unreachable,
+)
+from durable.membership.member import NodeId
+from durable.routing.router import Local, Router
+
+PAUSE_S, PAUSE_S_MAX = 0.02, 1.0
+CANDIDATES_MAX = 16
+PATIENCE_SHARE = 3
+"""A node that says nothing for a third of the whole time is left, and the next is asked."""
+
+
+class Tries:
+    """The tries of one question until ``deadline`` (of the event loop's clock).
+
+    ``request_id``: of a request that writes; None if it only reads, or is numbered otherwise.
+    """
+
+    def __init__(self, router: Router, partition: int, deadline: float, request_id: str | None = None) -> None:
+        self.partition = partition
+        self._request_id = request_id
+        self.pause_s = 0.0
+        self._router = router
+        self._deadline = deadline
+        self._round: dict[NodeId, None] = {}
+        self._next_pause_s = PAUSE_S
+        self._perhaps: DurableError | None = None
+        self._refused: NoQuorum | None = None
+        self._last: DurableError | None = None
+
+    @property
+    def late(self) -> bool:
+        """Whether no more should be tried."""
+        return asyncio.get_running_loop().time() + self.pause_s >= self._deadline
+
+    def patience_s(self, timeout_s: float) -> float:
+        """How long the next node may take."""
+        left_s = self._deadline - asyncio.get_running_loop().time()
+        return max(0.001, min(left_s, timeout_s / PATIENCE_SHARE))
+
+    def next_node(self) -> NodeId | None:
+        """Whom to ask now. None: everybody was asked, and the round is over; or nobody is there to be asked."""
+        self.pause_s = 0.0
+        try:
+            route = self._router.route_partition(self.partition)
+            likely = self._router.me if isinstance(route, Local) else route.owner
+            others = self._router.candidates(self.partition, CANDIDATES_MAX)
+        except EmptyRing as error:
+            self._last, likely, others = error, None, []
+        for node in (likely, *others):
+            if node is not None and node not in self._round:
+                self._round[node] = None
+                return node
+        self._rest()
+        return None
+
+    def heard(self, node: NodeId, error: Exception) -> None:
+        """What a node said instead of an answer; if it is one after all, it is raised."""
+        match error:
+            case NotOwner():
+                news = error.owner is not None and self._router.learn(self.partition, NodeId(error.owner), error.epoch)
+                if news:
+                    self._round = {node: None}
+            case NoQuorum():
+                self._refused = error
+            case Overloaded() if self._request_id is None or self._perhaps is not None:
+                self._rest()
+            case Unanswered() | OutcomeUnknown():
+                self._perhaps = error
+            case Unreachable():
+                pass
+            case _:
+                raise error
+        self._last = error
+
+    def again(self) -> None:
+        """The node was not asked about this partition after all: it is to be asked once more."""
+        self._round.clear()
+
+    def verdict(self, replicas: int) -> DurableError:
+        """The error for the caller."""
+        request_id = self._request_id
+        last = f"; the last try: {self._last}" if self._last is not None else ""
+        if self._perhaps is not None and request_id is not None:
+            text = f"nobody can tell whether the request was recorded. Ask again with the same id, {request_id!r}{last}"
+            return OutcomeUnknown(text, request_id)
+        if self._perhaps is not None:
+            return Unanswered(f"the owner of partition {self.partition} has not answered{last}")
+        if self._refused is not None:
+            return self._refused
+        error: ClusterError = NoQuorum(self.partition, 0, replicas // 2 + 1)
+        error.__cause__ = self._last
+        return error
+
+    def _rest(self) -> None:
+        self.pause_s = self._next_pause_s
+        self._next_pause_s = min(self._next_pause_s * 2, PAUSE_S_MAX)
+        self._round.clear()

@@ -1,0 +1,131 @@
+"""How an execution comes to be: submitted, started by a parent, or forked from another.
+
+Each writes the start row, the status and the active row in one batch, and puts the execution into memory in the same moment:
+until that batch is durable, memory is the only place that knows that its id is taken.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from durable.errors import WorkflowError
+from durable.journal import keys
+from durable.journal.codec import CorruptRow, pack, unpack_row
+from durable.journal.entries import Address, Command, Row, Start, Status, StatusRow
+from durable.journal.journal import decode_rows
+from durable.runtime.execution import PYTHON, Execution, child_base
+from durable.storage.node import NodeStorage, journal_prefix
+
+if TYPE_CHECKING:
+    from durable.runtime.engine import Engine
+
+TOMBSTONE_MS = 3_600_000
+"""How long a purged id stays taken: longer than any caller repeats a submit whose answer it did not get."""
+
+
+def new_start(
+    engine: Engine, workflow: str, version: int, input_json: bytes, workflow_id: str, parent: Address | None = None
+) -> Start:
+    incarnation = engine.entropy.random_bytes(8)
+    return Start(
+        workflow=workflow,
+        version=version,
+        input_json=input_json,
+        timestamp=engine.clock.now_ms(),
+        python=PYTHON,
+        incarnation=incarnation,
+        seed=f"{workflow_id}/{incarnation.hex()}/0",
+        child_base=child_base(workflow_id, incarnation, 0),
+        parent=parent,
+    )
+
+
+def create(engine: Engine, start: Start, workflow_id: str) -> Execution:
+    """Accept a new execution: its rows are in the open batch, and it runs as soon as it has a slot."""
+    execution = _in_memory(engine, start, workflow_id, start.timestamp)
+    batch = engine.batch(execution)
+    execution.append(start, batch)
+    execution.status_write(batch, start.timestamp)
+    execution.set_active(batch, True)
+    engine.scheduler.wake(execution)
+    return execution
+
+
+def _in_memory(engine: Engine, start: Start, workflow_id: str, now_ms: int) -> Execution:
+    owner = engine.config.node_id
+    status = StatusRow(start.workflow, Status.PENDING, start.incarnation, start.run, now_ms, now_ms, owner)
+    execution = engine.live[workflow_id] = Execution(workflow_id, status, engine, start)
+    return execution
+
+
+def start_of(engine: Engine, workflow_id: str) -> Start | None:
+    """How the execution with this id began, durably or not yet; None when there is none."""
+    execution = engine.live.get(workflow_id)
+    if execution is not None and execution.start is not None:
+        return execution.start
+    row = engine.storage.status(workflow_id)
+    return None if row is None else engine.storage.start(workflow_id, row)
+
+
+def is_purged(engine: Engine, workflow_id: str) -> bool:
+    """Whether an execution of this id finished and was purged so lately that somebody may still repeat its submit."""
+    purged_ms = engine.storage.number_at(keys.of(keys.partition_of(workflow_id), keys.TOMBSTONE, workflow_id))
+    return purged_ms is not None and engine.clock.now_ms() - purged_ms < TOMBSTONE_MS
+
+
+def rows_before(storage: NodeStorage, workflow_id: str, status: StatusRow, at: int) -> list[Row]:
+    """The rows before command ``at``. What stands behind is not read: a journal may be forked before a corrupt entry."""
+    raw = storage.raw_rows(workflow_id, status.incarnation, status.run)
+    rows: list[Row] = []
+    commands = 0
+    for data in raw:
+        try:
+            row = unpack_row(data)
+        except CorruptRow:
+            if commands < at or not rows:
+                decode_rows(workflow_id, raw)  # raises, and names the row
+            return rows
+        if isinstance(row, Command):
+            if commands == at:
+                return rows
+            commands += 1
+        rows.append(row)
+    if not 0 <= at <= commands:
+        raise WorkflowError(
+            f"{workflow_id!r} has {commands} operations; it can be forked at 0 to {commands}, not at {at}. Nothing was forked."
+        )
+    return rows
+
+
+def fork(engine: Engine, new_id: str, at: int, rows: list[Row], request_key: bytes) -> None:
+    """Begin a new execution with the rows of another one before command ``at``; it starts when they are durable."""
+    start, *kept = rows
+    assert isinstance(start, Start)
+    incarnation = engine.entropy.random_bytes(8)
+    forked = msgspec.structs.replace(
+        start,
+        incarnation=incarnation,
+        run=0,
+        parent=None,
+        child_base=child_base(new_id, incarnation, 0),
+        origin_child_bases=(*(old for old in start.origin_child_bases if old[0] < at), (at, _base_before(start, at))),
+        forked_at=at,
+    )
+    now_ms = engine.clock.now_ms()
+    execution = _in_memory(engine, forked, new_id, now_ms)
+    execution.requests.add(request_key)
+    batch = execution.parking = engine.batch(execution)  # it is read from its rows, so they must be there
+    prefix = journal_prefix(new_id, incarnation, 0)
+    batch.writes.extend((prefix + keys.number(index), pack(item)) for index, item in enumerate([forked, *kept]))
+    batch.writes.append((request_key, b""))
+    execution.status_write(batch, now_ms)
+    execution.set_active(batch, True)
+    batch.effects.append((engine.parked, execution, batch))
+    batch.effects.append((engine.scheduler.wake, execution))
+
+
+def _base_before(start: Start, at: int) -> str:
+    """With which base the origin made the ids of children just before command ``at``."""
+    return next((base for until, base in start.origin_child_bases if at <= until), start.child_base)

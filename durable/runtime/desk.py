@@ -1,0 +1,307 @@
+"""`LocalDesk`: the desk of this node's own engine.
+
+Every answer is true and durable when it is given. What was written for a request is waited for at the barrier of its partition.
+What is only read is read between two: the first, because what was written before must be seen; the second, because
+what can be read may not be durable yet. And whether this node still owns the partition, the log confirms (`Log.confirm`): a node
+that was overtaken while it was cut off must not tell yesterday's status, nor that there is no such execution. On one node that
+costs nothing. A final result needs no such question: it never changes.
+
+Read next: `durable.runtime.engine`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from durable.errors import (
+    NoQuorum,
+    OutcomeUnknown,
+    Overloaded,
+    WorkflowAlreadyExists,
+    WorkflowError,
+    WorkflowNotFound,
+)
+from durable.journal import keys
+from durable.journal.entries import CANCEL, Attempt, Envelope, Failure, Row, Start, Status, StatusRow, WorkflowMetadata
+from durable.runtime import admin, births
+from durable.runtime.answer import Answer
+from durable.runtime.engine import Engine
+from durable.runtime.execution import Execution
+from durable.runtime.transitions import Event
+from durable.workflows.definition import REGISTRY
+
+T = TypeVar("T")
+
+
+class LocalDesk:
+    """Answers for the executions of the partitions that are run here. Implements `durable.desk.desk.Desk`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    # --- new executions
+
+    async def submit(self, workflow: str, version: int | None, input_json: bytes, workflow_id: str) -> None:
+        engine = self._engine
+        partition = self._check(workflow_id)
+        existing = births.start_of(engine, workflow_id)
+        if existing is not None:
+            problem = _difference(workflow_id, existing, workflow, input_json)
+        elif births.is_purged(engine, workflow_id):
+            problem = (
+                f"{workflow_id!r} has finished and was purged less than an hour ago: a submit that is repeated must not run "
+                "it again. Nothing was started; use another id."
+            )
+        else:
+            if version is None:
+                version = REGISTRY.workflow(workflow).version
+            if len(engine.live) >= engine.config.max_pending:
+                raise Overloaded(
+                    f"{len(engine.live):,} executions are accepted and not finished, and max_pending is "
+                    f"{engine.config.max_pending:,}. Nothing was accepted: submit again later."
+                )
+            births.create(engine, births.new_start(engine, workflow, version, input_json, workflow_id), workflow_id)
+            problem = ""
+        if problem:
+            await self._settled(partition)
+            raise WorkflowAlreadyExists(problem)
+        await self._recorded(partition, workflow_id)
+
+    async def rows_before(self, workflow_id: str, at: int) -> list[Row]:
+        storage = self._engine.storage
+        return await self._read(workflow_id, lambda row: births.rows_before(storage, workflow_id, row, at))
+
+    async def fork(self, new_id: str, at: int, rows: list[Row], request_id: str) -> None:
+        engine = self._engine
+        partition = self._check(new_id)
+        request = _request_key(partition, new_id, request_id)
+        if not self._is_known(new_id, request):
+            if births.start_of(engine, new_id) is not None or births.is_purged(engine, new_id):
+                await self._settled(partition)
+                raise WorkflowAlreadyExists(f"the id {new_id!r} is taken; nothing was forked")
+            births.fork(engine, new_id, at, rows, request)
+        await self._recorded(partition, new_id)
+
+    # --- looking at one
+
+    async def outcome(self, workflow_id: str, timeout_s: float | None) -> StatusRow | None:
+        engine = self._engine
+        partition = self._check(workflow_id)
+        waiter = engine.waiters.add(workflow_id)  # first: it may end while this asks where it stands
+        try:
+            await engine.batches.barrier(partition)
+            row = engine.storage.status(workflow_id)
+            await engine.batches.barrier(partition)
+            if row is None:
+                await self._settled(partition)
+                raise _not_found(workflow_id)
+            execution = engine.live.get(workflow_id)
+            stopped = row.status is Status.DIVERGED and (execution is None or execution.status is Status.DIVERGED)
+            if row.status.finished:
+                return row
+            if stopped:
+                await engine.log.confirm(partition)
+                return row
+            async with asyncio.timeout(timeout_s):
+                return await waiter
+        except TimeoutError:
+            return None
+        finally:
+            engine.waiters.forget(workflow_id, waiter)
+
+    async def metadata(self, workflow_id: str) -> WorkflowMetadata:
+        return await self._read(workflow_id, lambda row: admin.metadata(self._engine, workflow_id, row))
+
+    async def journal(self, workflow_id: str) -> tuple[list[Row], list[Attempt]]:
+        storage = self._engine.storage
+
+        def read(row: StatusRow) -> tuple[list[Row], list[Attempt]]:
+            address = workflow_id, row.incarnation, row.run
+            return storage.rows(*address), storage.attempts(*address)
+
+        return await self._read(workflow_id, read)
+
+    async def export(self, workflow_id: str) -> str:
+        return await self._read(workflow_id, lambda _: admin.export(self._engine.storage, workflow_id))
+
+    # --- telling one
+
+    async def send(self, workflow_id: str, channel: str, value_json: bytes, key: str | None) -> None:
+        engine = self._engine
+        partition = self._check(workflow_id)
+        request = _request_key(partition, workflow_id, key or "")
+        if key is None or not self._is_known(workflow_id, request):
+            receiver = engine.find(workflow_id)
+            refused = engine.post.accept(receiver, workflow_id, channel, value_json, "")
+            if refused is not None:
+                await self._settled(partition)
+                raise refused
+            if receiver is not None and key is not None:
+                receiver.requests.add(request)
+                engine.batch(receiver).writes.append((request, b""))
+        await self._recorded(partition, key)
+
+    async def cancel(self, workflow_id: str) -> None:
+        engine = self._engine
+        partition = self._check(workflow_id)
+        execution = await self._found(workflow_id)
+        if execution is not None and _lacks_code(execution):
+            await engine.batches.barrier(partition)  # what it has under way is read from its rows
+            execution = engine.find(workflow_id)
+            if execution is not None and _lacks_code(execution):
+                engine.end_without_code(execution)
+                execution = None
+        if execution is None:
+            await self._recorded(partition, workflow_id)
+            return
+        recorded = engine.batches.promise(partition)
+        engine.answer(execution, Answer(CANCEL, recorded=lambda: engine.batches.keep(recorded)))
+        if execution.paused:
+            await self.resume(workflow_id)
+        await self._kept(recorded, workflow_id)
+
+    async def pause(self, workflow_id: str) -> None:
+        engine = self._engine
+        partition = self._check(workflow_id)
+        execution = await self._found(workflow_id)
+        if execution is None:
+            await self._settled(partition)
+            raise WorkflowError(f"{workflow_id!r} has finished: there is nothing to pause")
+        if not execution.paused:
+            if execution.status is Status.DIVERGED:
+                raise WorkflowError(f"{workflow_id!r} has stopped because its code does not match its journal")
+            execution.paused = True
+            execution.move(Event.PAUSE)
+            batch = engine.put_down(execution)
+            execution.status_write(batch, engine.clock.now_ms())
+            execution.set_active(batch, True)
+            engine.scheduler.forget(execution)
+            engine.scheduler.release(execution)
+        await self._recorded(partition, workflow_id)
+
+    async def resume(self, workflow_id: str) -> None:
+        engine = self._engine
+        partition = self._check(workflow_id)
+        execution = await self._found(workflow_id)
+        if execution is not None and execution.paused:
+            execution.paused = False
+            execution.move(Event.RESUME)
+            execution.status_write(engine.batch(execution), engine.clock.now_ms())
+            engine.batches.after(partition, engine.scheduler.wake, execution)
+        await self._recorded(partition, workflow_id)
+
+    async def post(self, envelope: Envelope) -> Failure | None:
+        return await self._engine.post.receive(envelope)
+
+    # --- many
+
+    async def listing(
+        self,
+        partitions: Sequence[int] | None,
+        status: Status | None,
+        workflow: str | None,
+        limit: int,
+        after: str | None,
+    ) -> list[WorkflowMetadata]:
+        engine = self._engine
+        wanted = self._check_all(partitions)
+        await engine.batches.barriers(wanted)
+        found = admin.list_executions(engine, wanted, status, workflow, limit, after)
+        await engine.batches.barriers(wanted)
+        for confirmed in [engine.log.confirm(partition) for partition in wanted]:
+            await confirmed
+        return found
+
+    async def purge(self, partitions: Sequence[int] | None, older_than_s: float) -> list[str]:
+        engine = self._engine
+        wanted = self._check_all(partitions)
+        await engine.batches.barriers(wanted)
+        purged = admin.purge(engine, [each for each in wanted if each in engine.here], older_than_s)
+        await engine.batches.barriers(wanted)
+        return purged
+
+    # ---
+
+    def _check(self, workflow_id: str) -> int:
+        self._engine.check_open()
+        return self._engine.tenures.check(workflow_id)
+
+    def _check_all(self, partitions: Sequence[int] | None) -> list[int]:
+        engine = self._engine
+        engine.check_open()
+        wanted = sorted(engine.here if partitions is None else partitions)
+        engine.tenures.check_all(wanted)
+        return wanted
+
+    def _is_known(self, workflow_id: str, request: bytes) -> bool:
+        """Whether this request was accepted: durably, or in this moment."""
+        execution = self._engine.live.get(workflow_id)
+        return (execution is not None and request in execution.requests) or self._engine.storage.has(request)
+
+    async def _recorded(self, partition: int, request_id: str | None) -> None:
+        """Return when everything that was written until now is durable."""
+        await self._kept(self._engine.batches.barrier(partition), request_id)
+
+    async def _kept(self, recorded: asyncio.Future[None], request_id: str | None) -> None:
+        try:
+            await recorded
+        except NoQuorum as error:
+            again = "" if request_id is None else f" Ask again with the same id, {request_id!r}: it is recognised."
+            raise OutcomeUnknown(
+                f"it was written, and then too few replicas answered: it may take effect, or not. Nothing that was "
+                f"acknowledged is lost.{again} ({error})",
+                request_id,
+            ) from error
+
+    async def _settled(self, partition: int) -> None:
+        """Return when what was read until now is durable, and certain to be the truth."""
+        await self._engine.batches.barrier(partition)
+        await self._engine.log.confirm(partition)
+
+    async def _read(self, workflow_id: str, read: Callable[[StatusRow], T]) -> T:
+        """What ``read`` makes of the status row and of the rows behind it: all of one moment."""
+        partition = self._check(workflow_id)
+        await self._engine.batches.barrier(partition)
+        row = self._engine.storage.status(workflow_id)
+        found = None if row is None else (read(row),)
+        await self._settled(partition)
+        if found is None:
+            raise _not_found(workflow_id)
+        return found[0]
+
+    async def _found(self, workflow_id: str) -> Execution | None:
+        """The execution, None when it has finished. Raises `WorkflowNotFound`."""
+        execution = self._engine.find(workflow_id)
+        if execution is None:
+            await self._read(workflow_id, lambda row: row)
+        return execution
+
+
+def _request_key(partition: int, workflow_id: str, key: str) -> bytes:
+    return keys.of(partition, keys.REQUEST, workflow_id) + key.encode()
+
+
+def _lacks_code(execution: Execution) -> bool:
+    unregistered = execution.machine is None and execution.workflow_name not in REGISTRY.workflows
+    return execution.status is Status.DIVERGED or unregistered
+
+
+def _not_found(workflow_id: str) -> WorkflowNotFound:
+    return WorkflowNotFound(f"there is no execution with the id {workflow_id!r}")
+
+
+def _difference(workflow_id: str, existing: Start, workflow: str, input_json: bytes) -> str:
+    """What keeps a submit from being a repetition of the one that began an execution; empty when nothing does."""
+    if existing.workflow != workflow:
+        return (
+            f"{workflow_id!r} is an execution of workflow {existing.workflow!r}, not of {workflow!r}. Nothing was started; use "
+            "another id."
+        )
+    if existing.run == 0 and existing.input_json != input_json:
+        return (
+            f"{workflow_id!r} was started with another input ({existing.input_json[:80].decode(errors='replace')}). Nothing "
+            "was started; use another id."
+        )
+    return ""
