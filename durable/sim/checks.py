@@ -76,6 +76,16 @@ class Membership(Law):
         self._reached: dict[NodeId, tuple[int, int]] = {}
         self._best: dict[NodeId, dict[NodeId, Member]] = {}
         self._seen: dict[NodeId, tuple[Member, ...]] = {}
+        for process in world.running():
+            self._learn(process)
+
+    def _learn(self, process: SimProcess) -> None:
+        """What a node has reached by its own word."""
+        me = NodeId(process.name)
+        for member in process.node.members():
+            if member.node_id == me:
+                claims = (member.boot, member.incarnation)
+                self._reached[me] = max(claims, self._reached.get(me, claims))
 
     def began(self, process: SimProcess) -> None:
         self._best[NodeId(process.name)] = {}
@@ -94,9 +104,8 @@ class Membership(Law):
         own = [member for member in listed if member.node_id == me]
         if len(own) != 1 or len({*names}) != len(names):
             raise LawBroken("one of a name", world, process, *names)
-        claims = (own[0].boot, own[0].incarnation)
-        self._reached[me] = max(claims, self._reached.get(me, claims))
-        best = self._best[me]
+        self._learn(process)
+        best = self._best.setdefault(me, {})
         for member in listed:
             if (member.boot, member.incarnation) > self._reached.get(member.node_id, (0, 0)):
                 raise LawBroken("own word", world, process, member, self._reached.get(member.node_id))

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from durable.sim.beliefs import Beliefs
 from durable.sim.checks import LawBroken, Laws, Membership, NothingUnhandled, hold_in_the_end
 from durable.sim.faults import Storm
+from durable.sim.records import Beliefs
 from durable.sim.world import SimWorld
 
 BIRTH_LIMIT_S = 30.0

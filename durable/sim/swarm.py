@@ -29,36 +29,16 @@ from hashlib import sha256
 from random import Random
 
 from durable.membership.effects import Effect, MemberChanged, Send, Stream
-from durable.membership.member import Claim, Member, MemberStatus, NodeAddress, NodeId, rank
-from durable.membership.messages import Packet, decode, encode
+from durable.membership.member import Claim, MemberStatus, NodeAddress, NodeId, rank
+from durable.membership.messages import decode, encode
 from durable.membership.swim import Swim
 from durable.membership.tuning import Tuning
 from durable.sim.events import EventQueue
 from durable.sim.network import Faults, SimNetwork
+from durable.sim.records import Belief, Sent
 
 SOCKET_PACKETS_MAX = 256
 LOOK_S = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Belief:
-    """At ``at`` seconds, ``observer`` came to believe this of a member."""
-
-    at: float
-    observer: NodeId
-    member: Member
-    was: MemberStatus | None
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A packet that left. ``copies``: how many of it will arrive."""
-
-    at: float
-    source: NodeId
-    target: NodeAddress
-    packet: Packet
-    copies: int
 
 
 @dataclass(slots=True)

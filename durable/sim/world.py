@@ -16,6 +16,7 @@ every packet, every frame and every line of the `trace`.
 call                     what it does
 =======================  ==================================================================================================
 start, restart           a process on the machine of that name; its node joins by the seeds
+start_converged          so many, that know each other
 crash                    SIGKILL; with ``power=True`` the machine goes dark, and nobody is told that its connections have ended
 pause, resume            SIGSTOP, SIGCONT
 wipe                     an empty disk, for a machine that does not run
@@ -43,16 +44,19 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from durable.cluster.config import ClusterConfig
 from durable.cluster.node import ClusterNode
-from durable.membership.member import NodeAddress
+from durable.membership.member import NodeAddress, NodeId
 from durable.sim.events import EventQueue
 from durable.sim.network import Faults, SimNetwork
 from durable.sim.process import Machine, SimNode, SimProcess
+from durable.sim.records import Note, Sent, packet_of
 
 if TYPE_CHECKING:
     from durable.ports import Clock, Entropy, Store, Transport
 
 T = TypeVar("T")
 LOOK_S = 0.01
+BIRTH_LIMIT_S = 30.0
+SETTLE_S = 5.0
 SECRET = "a-secret-for-a-world-that-no-intruder-enters"
 
 
@@ -120,10 +124,10 @@ class SimWorld:
         self.random = Random(f"{seed}/faults")
         self.machines: dict[str, Machine] = {}
         self.watchers: list[Watcher] = []
-        self.trace: list[str] = []
+        self.notes: list[Note] = []
         self.errors: list[str] = []
-        self.on_sent: Callable[[SimProcess, NodeAddress, bytes, int], None] | None = None
-        """Called for each datagram (with the number of copies that will arrive) and each frame of a connection (1)."""
+        self.on_sent: Callable[[Sent], object] | None = None
+        """Called for each packet of the membership that leaves."""
         self.datagrams = 0
         self.datagram_bytes_max = 0
         self._make_node = make_node
@@ -140,6 +144,19 @@ class SimWorld:
         return self.queue.now
 
     # Processes
+
+    def start_converged(self, count: int) -> None:
+        """Start node-1 to node-``count``, and let them find each other and fall silent: the news of it has been told."""
+        names = [f"node-{number}" for number in range(1, count + 1)]
+        for name in names:
+            self.start(name)
+
+        def all_know_all() -> bool:
+            return all(len(self.node(name).members()) == count for name in names)
+
+        if not self.run_until(all_know_all, BIRTH_LIMIT_S):
+            raise RuntimeError(f"{count} nodes have not found each other within {BIRTH_LIMIT_S:g} s")
+        self.run(SETTLE_S)
 
     def machine(self, name: str) -> Machine:
         """The machine of a name, made when it is first asked for."""
@@ -176,8 +193,9 @@ class SimWorld:
     async def _live(self, process: SimProcess, node: SimNode) -> None:
         try:
             await node.join()
+            self.note(process.name, "has joined")
             await node.closed()
-            why = "left"
+            why = "has left"
         except Exception as error:
             why = f"ended: {type(error).__name__}: {error}"
         self.note(process.name, why)
@@ -316,15 +334,20 @@ class SimWorld:
         found = [machine.process for machine in self.machines.values()]
         return [process for process in found if process is not None and process.running and process.node is not None]
 
+    @property
+    def trace(self) -> list[str]:
+        """What has happened so far, a line each."""
+        return [str(note) for note in self.notes]
+
     def digest(self) -> str:
         """A hash of everything so far: equal for equal runs, to the byte."""
         return self._hash.hexdigest()
 
     def note(self, who: str, what: str) -> None:
         """A line of the trace."""
-        line = f"{self.now:10.6f}  {who} {what}"
-        self.trace.append(line)
-        self._hash.update(line.encode())
+        note = Note(self.now, who, what)
+        self.notes.append(note)
+        self._hash.update(str(note).encode())
 
     # The end
 
@@ -352,14 +375,18 @@ class SimWorld:
         self.datagrams += 1
         self.datagram_bytes_max = max(self.datagram_bytes_max, len(data))
         self._hash.update(f"{process.now!r} {process.name} {to} {delays!r} ".encode() + data)
-        if self.on_sent is not None:
-            self.on_sent(process, to, data, len(delays))
+        self._tell_sent(process, to, data, len(delays))
 
     def streamed(self, process: SimProcess, to: NodeAddress, data: bytes) -> None:
         """A frame of a connection has left."""
         self._hash.update(f"{process.now!r} {process.name} {to} : ".encode() + data)
+        self._tell_sent(process, to, data, 1)
+
+    def _tell_sent(self, process: SimProcess, to: NodeAddress, data: bytes, copies: int) -> None:
         if self.on_sent is not None:
-            self.on_sent(process, to, data, 1)
+            packet = packet_of(data)
+            if packet is not None:
+                self.on_sent(Sent(process.now, NodeId(process.name), to, packet, copies))
 
     def has_run(self, process: SimProcess) -> None:
         """A process has run what was due."""

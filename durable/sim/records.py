@@ -1,4 +1,4 @@
-"""Who came to believe what of whom, and when: the story of a run, and the deaths in it that were false.
+"""What is written down of a run: who sent what, who came to believe what of whom, and the deaths in it that were false.
 
 Read next: `durable.sim.checks`.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from durable.membership.member import Member, MemberStatus, NodeId
+from durable.cluster.frames import MEMBERSHIP
+from durable.errors import ProtocolError
+from durable.membership.member import Member, MemberStatus, NodeAddress, NodeId
+from durable.membership.messages import Packet, decode
 
 if TYPE_CHECKING:
     from durable.sim.process import SimProcess
@@ -27,6 +30,37 @@ class Belief:
     def __str__(self) -> str:
         was = "unknown" if self.was is None else self.was.name
         return f"believes: {self.member.node_id} was {was}, is {self.member.status.name} {self.member.incarnation}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A packet of the membership that left. ``copies``: how many of it will arrive."""
+
+    at: float
+    source: NodeId
+    target: NodeAddress
+    packet: Packet
+    copies: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line of a world's trace."""
+
+    at: float
+    who: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.at:10.6f}  {self.who} {self.what}"
+
+
+def packet_of(data: bytes) -> Packet | None:
+    """The packet in a datagram, a question or an answer; None if it is something else."""
+    try:
+        return decode(data.removeprefix(MEMBERSHIP))
+    except ProtocolError:
+        return None
 
 
 class Beliefs:
