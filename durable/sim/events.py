@@ -3,7 +3,7 @@
 **How it works.** Things that happen at one moment happen in the order in which they were planned. So a run is
 a function of its seed.
 
-Read next: `swarm`.
+Read next: `loop`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ times, and a failure must happen again.
 
 **How it works.** `SimNetwork` holds no queue and no clock: asked for a packet from one host to another, it
 answers with the delays of its copies, none for a lost packet. Whoever drives the world schedules them, be it
-`EventQueue` or an event loop with virtual time.
+`durable.sim.events.EventQueue`.
 
 ============  ==================================================  ===========================================
 fault         datagrams                                           streams
