@@ -121,6 +121,14 @@ def simulate(session: nox.Session) -> None:
     session.run("python", "-m", "durable.sim", *session.posargs)
 
 
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Real processes under faults, then judged: `-- --minutes 30 --seed 1 --store rocksdb|leveldb|mixed`."""
+    session.install("-e", f".[test,{EVERYTHING}]")
+    install_leveldb(session)
+    session.run("python", "-m", "chaos", *session.posargs, env={"PYTHONPATH": str(ROOT / "tests")})
+
+
 @nox.session(venv_backend="none")
 def serve(session: nox.Session) -> None:
     """Serve the built book on loopback, on a free port, until Ctrl-C."""

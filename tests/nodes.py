@@ -14,7 +14,7 @@ from typing import Any
 
 from durable import NodeConfig, NodeRuntime, NodeStorage, WorkflowHandle
 from durable.journal.entries import Status
-from durable.ports import Batch, Store
+from durable.ports import Batch, Log, Store
 from durable.storage import InMemoryStore
 
 PATIENCE_S = 20.0
@@ -112,12 +112,16 @@ class HeldLog:
         return store
 
 
-async def open_node(
-    store: Store | None = None, log: HeldLog | None = None, clock: Any = None, **config: Any
-) -> NodeRuntime:
+make_log: Callable[[Store], Log | None] = lambda store: None  # noqa: E731
+"""The log of nodes that are opened without one; None is the node's own. ``tests/semantics`` runs under two."""
+
+
+async def open_node(store: Store | None = None, log: Any = None, clock: Any = None, **config: Any) -> NodeRuntime:
     """A node on a store (a fresh one in memory by default)."""
     if store is None:
         store = log.store if log is not None else InMemoryStore.open()
+    if log is None:
+        log = make_log(store)
     return await NodeRuntime.make(NodeStorage.make(store), NodeConfig(**config), log=log, clock=clock)
 
 

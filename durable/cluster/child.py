@@ -1,14 +1,15 @@
 """What runs in the processes of a `LocalCluster`: one `ClusterNode`, at the other end of a pipe.
 
 **How it works.** Orders come in on standard input and reports go out on standard output, a JSON object a line. The first line
-is the configuration. Every change of belief is reported at once, with the whole list as this node now sees it: whoever waits
-for something waits for a report, and never asks again and again.
+is the configuration, with the app and the store. Every change of belief is reported at once, with the whole list as this node now
+sees it, and every change of what it owns: whoever waits for something waits for a report, and never asks again and again.
 
 =========  ===========================  ======================================================================================
 order      with                         does
 =========  ===========================  ======================================================================================
 join       ``seeds``                    asks them, and answers when let in
 cut        ``peers``                    is cut off from exactly these
+disturb    ``loss``, ``delay_s``, ...   sends as over a bad network (`CutTransport.faults`)
 leave                                   tells the others, answers, ends
 view                                    answers with the `NodeView`
 =========  ===========================  ======================================================================================
@@ -31,21 +32,32 @@ from typing import Any
 
 import msgspec
 
+from durable.cluster.app import unpack_app
 from durable.cluster.ask import seal_of
 from durable.cluster.config import ClusterConfig
 from durable.cluster.node import ClusterNode
 from durable.errors import DurableError
 from durable.membership.member import NodeAddress
+from durable.storage import open_store
+from durable.storage.node import NodeStorage
 from durable.transports.cut import CutTransport
 from durable.transports.sockets import SocketTransport
 
 PR_SET_PDEATHSIG = 1
 
 
+class Orders(msgspec.Struct):
+    """The first line: what this child is to be. ``config`` are the fields of a `ClusterConfig`."""
+
+    config: dict[str, Any]
+    store: str | None = None
+    app: dict[str, str] = {}
+
+
 def main() -> None:
     """Read the configuration, and run until told otherwise."""
     _die_with_parent()
-    asyncio.run(_Child(msgspec.json.decode(sys.stdin.buffer.readline())).run())
+    asyncio.run(_Child(msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)).run())
 
 
 def _die_with_parent() -> None:
@@ -54,8 +66,9 @@ def _die_with_parent() -> None:
 
 
 class _Child:
-    def __init__(self, fields: dict[str, Any]) -> None:
-        self._config = ClusterConfig(**fields)
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._config = ClusterConfig(**orders.config)
         seal = seal_of(self._config.secrets, self._config.cluster_name)
         self._transport = CutTransport(SocketTransport(self._config.bind_address, seal, self._config.advertise_address))
         self._node: ClusterNode | None = None
@@ -64,13 +77,15 @@ class _Child:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            node = self._node = ClusterNode(self._config, transport=self._transport)
+            unpack_app(self._orders.app)
+            node = self._node = self._make_node()
             address = await node.start()
         except (OSError, DurableError, ValueError) as error:
             _report(error=str(error))
             return
         threading.Thread(target=self._read_orders, args=(loop,), daemon=True).start()
         _report(started=str(address), boot=node.members()[0].boot, members=_members(node))
+        self._tasks.append(loop.create_task(self._report_ownership(node)))
         async for change in node.events():
             was = change.was.name if change.was is not None else None
             _report(changed=msgspec.to_builtins(change.member), was=was, members=_members(node))
@@ -79,6 +94,14 @@ class _Child:
         except DurableError as error:
             _report(error=str(error))
         await asyncio.gather(*self._tasks)
+
+    def _make_node(self) -> ClusterNode:
+        storage = NodeStorage.make(open_store(self._orders.store)) if self._orders.store else None
+        return ClusterNode(self._config, storage, transport=self._transport)
+
+    async def _report_ownership(self, node: ClusterNode) -> None:
+        async for owned in node.ownership():
+            _report(owned=owned)
 
     def _read_orders(self, loop: asyncio.AbstractEventLoop) -> None:
         for line in sys.stdin.buffer:
@@ -98,6 +121,8 @@ class _Child:
                     await self._node.join(seeds=[NodeAddress.parse(seed) for seed in order["seeds"]])
                 case "cut":
                     self._transport.cut(NodeAddress.parse(peer) for peer in order["peers"])
+                case "disturb":
+                    self._transport.faults(**order["faults"])
                 case "leave":
                     await self._node.leave()
                 case "view":

@@ -37,6 +37,7 @@ from durable.errors import NotSecured
 from durable.membership.joining import SEEDS_MAX
 from durable.membership.member import NAME_CHARS_MAX, NodeAddress, NodeId
 from durable.membership.tuning import Tuning
+from durable.replication.tuning import ReplicationTuning
 from durable.routing.partitions import PARTITIONS, PARTITIONS_MAX
 from durable.routing.ring import VIRTUAL_NODES_MAX
 from durable.transports.seal import SECRET_CHARS_MIN, SECRETS_MAX
@@ -63,6 +64,7 @@ class ClusterConfig:
     """
 
     node_id: NodeId | str
+    """The name of this node, unique in the cluster: what the ring places, and what epochs are named by."""
     bind_address: NodeAddress = LOOPBACK
     """Where to listen, also as "host:port". Port 0 lets the system choose."""
     seed_nodes: Sequence[NodeAddress] = ()
@@ -73,14 +75,25 @@ class ClusterConfig:
     secret_key: str | Sequence[str] | None = field(default=None, repr=False)
     """What the cluster's keys are derived from: random, at least 16 characters. Several: the first seals, any opens."""
     cluster_name: str = "durable"
+    """Packets of a cluster with another name are dropped; the keys are derived from it too."""
     insecure: bool = False
+    """Listen beyond this machine without a key; warned about every minute."""
     gossip_interval: float = 1.0
+    """One protocol period: every member probes one other in it. The other pauses of membership follow from it."""
     suspect_timeout: float = 5.0
+    """How long a suspect has at least to refute before it is held dead, and another may take over its partitions."""
     dead_timeout: float = 30.0
+    """How long a dead member stays in the list. It stays a voter of the journal for longer."""
     virtual_nodes_per_node: int = 150
+    """Positions of a node on the ring. More spread the load better. Fixed at the cluster's birth."""
     rpc_timeout: float = 30.0
+    """How long a caller waits for an answer of the cluster, with everything that is tried again in between."""
     replicas: int = 3
+    """Copies of each partition's journal; a majority of them decides. Fixed at the cluster's birth."""
     partitions: int = PARTITIONS
+    """Slices of the hash space, each with one journal and one owner. Fixed at the cluster's birth."""
+    witness: bool = False
+    """Votes and keeps logs, and runs nothing: the third opinion of two nodes that work."""
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -188,6 +201,16 @@ class ClusterConfig:
             exchange_interval_s=EXCHANGE_PERIODS * self.gossip_interval,
             cluster=self.cluster_name,
             settings={name: str(getattr(self, name)) for name in fixed},
+        )
+
+    def replication(self) -> ReplicationTuning:
+        """The numbers of the replication core."""
+        return ReplicationTuning(
+            replicas=self.replicas,
+            partitions=self.partitions,
+            virtual_nodes_per_node=self.virtual_nodes_per_node,
+            gossip_interval_s=self.gossip_interval,
+            rpc_timeout_s=self.rpc_timeout,
         )
 
     def advertised(self, bound: NodeAddress) -> NodeAddress:

@@ -9,12 +9,17 @@ here is answered from reports, also of nodes that are gone: their last view. Who
 ==================================  ==========================================================================================
 ``kill``                            SIGKILL: the process gets no chance to do anything more
 ``pause``, ``resume``               SIGSTOP, SIGCONT: it stands still, and goes on as if nothing had been
-``partition``, ``heal``             at the transport: every node is told from whom it is cut off
-``restart``                         the same name, the same port, a new process: its next life
+``partition``, ``cut``, ``heal``    at the transport: every node is told from whom it is cut off
+``disturb``                         at the transport: packets are lost, late, and links break
+``restart``                         the same name, port and folder, a new process: its next life
+``wipe``                            killed, and its disk is lost
 ==================================  ==========================================================================================
 
+With an ``app`` the nodes run its workflows: each has a store of its own, in a temporary folder if nothing else is said, and
+`submit`, `handle` and `client` reach them from here.
+
 **Limits.** Children end with their parent, whatever ends it; on Linux also those that are paused. A paused node cannot be
-told anything: part the network before, or resume it first. One machine: nobody's clock differs from anybody's.
+told anything: it is told when it is resumed. One machine: nobody's clock differs from anybody's.
 
 Read next: `durable.cluster.child`.
 """
@@ -22,62 +27,82 @@ Read next: `durable.cluster.child`.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import msgspec
 
+from durable.cluster.app import App, pack_app
 from durable.cluster.ask import NodeView
+from durable.cluster.client import ClusterClient
 from durable.cluster.config import PRESETS, ClusterConfig
 from durable.cluster.process import NodeProcess
+from durable.cluster.sight import Sight
+from durable.desk.handle import WorkflowHandle
 from durable.errors import ClusterError
-from durable.membership.member import Member, MemberStatus, NodeAddress, NodeId
+from durable.journal.codec import MISSING
+from durable.membership.joining import SEEDS_MAX
+from durable.membership.member import NodeAddress, NodeId
+from durable.routing.partitions import PARTITIONS
+from durable.workflows.definition import Workflow
 
-HISTORY_MAX = 10_000
+ENGINES = ("rocksdb", "leveldb", "memory")
 NODES_MAX = 64
-PATIENCE_S = 30.0
 
 
-class Belief(msgspec.Struct, frozen=True):
-    """At ``at_s`` seconds after the cluster was made, ``observer`` came to believe this of a member."""
-
-    at_s: float
-    observer: NodeId
-    member: Member
-    was: MemberStatus | None
-
-
-class LocalCluster:
+class LocalCluster(Sight):
     """A cluster of ``n`` processes, node-1 to node-n.
 
     ::
 
-        async with LocalCluster(5) as cluster:
-            await cluster.kill("node-3")
-            await cluster.wait_converged()        # all the others have found out
+        async with LocalCluster(5, app=[process_order, charge]) as cluster:
+            handle = await cluster.submit(process_order, order, workflow_id="order-7")
+            await cluster.kill(cluster.owner("order-7"))
+            print(await handle.result())          # another node went on with it
 
     Args:
         n: how many nodes to start, 1 to 64.
+        app: what they run: a module's name, or several, or definitions of this notebook. Without one they are members only.
         preset: "lan" (fast, the default) or "default".
+        store: "rocksdb", "leveldb" or "memory"; or one for each node, the last for all further ones.
+        data: the folder for their folders; without one a temporary one, which is deleted at the end.
         changes: further fields of `ClusterConfig`, the same for every node.
 
     Raises:
-        ValueError: ``n`` or the preset is out of range.
+        ValueError: ``n``, the preset or the store is out of range.
     """
 
-    def __init__(self, n: int, *, preset: str = "lan", **changes: Any) -> None:
+    def __init__(
+        self,
+        n: int,
+        *,
+        app: App | None = None,
+        preset: str = "lan",
+        store: str | Sequence[str] = "rocksdb",
+        data: str | Path | None = None,
+        **changes: Any,
+    ) -> None:
         if not 1 <= n <= NODES_MAX:
             raise ValueError(f"n is {n}; it must be between 1 and {NODES_MAX}")
         if preset not in PRESETS:
             raise ValueError(f"preset is {preset!r}; it must be one of {', '.join(PRESETS)}")
-        self.history: deque[Belief] = deque(maxlen=HISTORY_MAX)
+        self._engines = [store] if isinstance(store, str) else list(store)
+        if not self._engines or not set(self._engines) <= set(ENGINES):
+            raise ValueError(f"store is {store!r}; it must be one of {', '.join(ENGINES)}, or one for each node")
+        super().__init__(int(changes.get("partitions", PARTITIONS)))
         self._n = n
+        self._app = pack_app(app)
         self._fields = {**PRESETS[preset], **changes}
-        self._processes: dict[NodeId, NodeProcess] = {}
-        self._groups: dict[NodeId, int] = {}
-        self._changed = asyncio.Event()
-        self._began_s = 0.0
+        self._data = Path(data) if data is not None else None
+        self._temporary: TemporaryDirectory[str] | None = None
+        self._founders: tuple[NodeId, ...] = ()
+        self._faults: dict[NodeId, dict[str, float]] = {}
+        self._untold: dict[NodeId, None] = {}
+        self._client: ClusterClient | None = None
 
     def __repr__(self) -> str:
         nodes = ", ".join(f"{process.node_id} {process.state}" for process in self._processes.values())
@@ -90,71 +115,17 @@ class LocalCluster:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    # What is to be seen
+    # What is to be seen, beside what `Sight` shows
 
-    @property
-    def nodes(self) -> tuple[NodeId, ...]:
-        """Every name that was ever started, in that order."""
-        return tuple(self._processes)
-
-    @property
-    def running(self) -> tuple[NodeId, ...]:
-        """The names whose process runs and is not paused."""
-        return tuple(name for name, process in self._processes.items() if process.state == "running")
-
-    def address(self, node: str) -> NodeAddress:
-        """Where a node listens."""
-        return self._process(node).address
-
-    def process_id(self, node: str) -> int:
-        """The process of a node, for the tools of the operating system."""
-        return self._process(node).process_id
-
-    def members(self) -> dict[NodeId, dict[NodeId, Member]]:
-        """What every node believes, or believed when it was last heard: observer, then member."""
-        return {name: dict(process.members) for name, process in self._processes.items()}
-
-    def beliefs_about(self, node: str) -> dict[NodeId, MemberStatus | None]:
-        """What every other running node believes of one; None if it is not in its list."""
-        found = {}
-        for observer in self.running:
-            if observer != node:
-                member = self._processes[observer].members.get(NodeId(node))
-                found[observer] = member.status if member else None
-        return found
-
-    def converged(self) -> bool:
-        """Whether every running node believes exactly those alive that run and that it is not cut off from, each in its present
-        life.
-        """
-        for observer in self.running:
-            truth = {name: self._processes[name].boot for name in self.running if self._joined(observer, name)}
-            listed = self._processes[observer].members.values()
-            if any(one.status is MemberStatus.SUSPECT for one in listed):
-                return False
-            if {one.node_id: one.boot for one in listed if one.status is MemberStatus.ALIVE} != truth:
-                return False
-        return True
+    def store_url(self, node: str) -> str:
+        """What a node was given to keep its journals in, as `durable.open` takes it."""
+        number = list(self._processes).index(self._process(node).node_id)
+        engine = self._engines[min(number, len(self._engines) - 1)]
+        return "memory:" if engine == "memory" else f"{engine}:{self._folder(node)}"
 
     async def view(self, node: str) -> NodeView:
         """What a node sees, asked now: with its counters of dropped packets."""
         return msgspec.convert(await self._process(node).order("view"), NodeView)
-
-    # Waiting
-
-    async def wait_until(self, holds: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
-        """Return when ``holds()``; it is looked at after every report of a node. Raises `TimeoutError`, with all views."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not holds():
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            raise TimeoutError(f"it did not come about within {timeout_s:g} s.\n{self._describe()}") from None
-
-    async def wait_converged(self, timeout_s: float = PATIENCE_S) -> None:
-        """Return when `converged`. Raises `TimeoutError`, with all views."""
-        await self.wait_until(self.converged, timeout_s)
 
     # Doing
 
@@ -163,10 +134,13 @@ class LocalCluster:
         self._began_s = asyncio.get_running_loop().time()
         names = [NodeId(f"node-{number}") for number in range(1, self._n + 1)]
         try:
-            await asyncio.gather(*(self._launch(name) for name in names))
+            await asyncio.gather(*(self._launch(name, number=number) for number, name in enumerate(names)))
             self._processes = {name: self._processes[name] for name in names}  # not in the order in which they came up
+            self._founders = tuple(names[:SEEDS_MAX])
             await asyncio.gather(*(self._join(name) for name in names))
             await self.wait_converged()
+            if self._app:
+                await self.wait_owned()
         except BaseException:
             await self.close()
             raise
@@ -180,8 +154,8 @@ class LocalCluster:
             raise ValueError(f"{name} was started already; restart it, or give the new node another name")
         if taken >= NODES_MAX:
             raise ValueError(f"{NODES_MAX} nodes are the most that are started on one machine")
-        await self._launch(name)
-        await self._tell_cuts([name])
+        await self._launch(name, number=taken)
+        await self._tell([name])
         await self._join(name)
         return name
 
@@ -196,20 +170,30 @@ class LocalCluster:
         self._notify()
 
     async def resume(self, node: str) -> None:
-        """SIGCONT."""
-        self._process(node).resume()
+        """SIGCONT; it is told of cuts and faults that it missed."""
+        process = self._process(node)
+        process.resume()
+        if process.node_id in self._untold:
+            await self._tell([process.node_id])
         self._notify()
 
     async def restart(self, node: str) -> None:
-        """Kill it if it runs, and start the same name at the same address. Returns when it has been let in."""
+        """Kill it if it runs, and start the same name at the same address, on the same folder. Returns when it has been let in."""
         before = self._process(node)
         await before.kill()
         await self._launch(before.node_id, before.address)
-        await self._tell_cuts([before.node_id])
+        await self._tell([before.node_id])
         await self._join(before.node_id)
 
+    async def wipe(self, node: str) -> None:
+        """Kill it, and delete what it kept: a disk that is lost. `restart` starts it with an empty one."""
+        process = self._process(node)
+        await process.kill()
+        if not self.store_url(node).startswith("memory:"):
+            await asyncio.to_thread(shutil.rmtree, self._folder(node), ignore_errors=True)
+
     async def leave(self, node: str) -> None:
-        """Let it tell the others that it goes. Returns when its process is gone."""
+        """Let it hand over what it owns, and tell the others that it goes. Returns when its process is gone."""
         process = self._process(node)
         await process.order("leave")
         await process.gone()
@@ -220,58 +204,106 @@ class LocalCluster:
         placed: dict[NodeId, int] = {}
         for number, group in enumerate(groups, 1):
             placed |= {self._process(node).node_id: number for node in group}
-        self._groups = placed
-        await self._tell_cuts(self.running)
+        names = list(self._processes)
+        await self.cut((one, other) for one in names for other in names if placed.get(one, 0) != placed.get(other, 0))
+
+    async def cut(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Cut exactly these pairs of nodes, both ways."""
+        both = [pair for one, other in pairs for pair in ((one, other), (other, one))]
+        self._cuts = {(self._process(one).node_id, self._process(other).node_id): None for one, other in both}
+        await self._tell(self._processes)
         self._notify()
 
+    async def disturb(
+        self, node: str | None = None, *, loss: float = 0.0, delay_s: float = 0.0, breaks: float = 0.0, seed: int = 0
+    ) -> None:
+        """Make the network of one node, or of all, lose and delay what they send. Without numbers it is good again."""
+        names = list(self._processes) if node is None else [self._process(node).node_id]
+        for name in names:
+            self._faults[name] = {"loss": loss, "delay_s": delay_s, "breaks": breaks, "seed": seed}
+        await self._tell(names)
+
     async def heal(self) -> None:
-        """Take back the partition. The halves find each other by themselves."""
-        await self.partition([])
+        """Take back every cut and every disturbance. The halves find each other by themselves."""
+        self._faults.clear()
+        await self.cut([])
+
+    # Running workflows
+
+    async def client(self, node: str | None = None) -> ClusterClient:
+        """A new client of this cluster, to be closed by whoever asked for it. It knows of all nodes, or of one as its only door."""
+        doors = self.running if node is None else (self._process(node).node_id,)
+        addresses = [str(self._processes[name].address) for name in doors]
+        client = ClusterClient(addresses, secret_key=self._fields.get("secret_key"), cluster_name=self._cluster_name)
+        await client.open()
+        return client
+
+    async def submit(
+        self, workflow: Workflow[Any, Any] | str, input: Any = MISSING, workflow_id: str | None = None
+    ) -> WorkflowHandle[Any]:
+        """As `NodeRuntime.submit`, through whichever node answers."""
+        return await (await self._own_client()).submit(workflow, input, workflow_id)
+
+    async def handle(self, workflow_id: str) -> WorkflowHandle[Any]:
+        """As `NodeRuntime.handle`, through whichever node answers."""
+        return (await self._own_client()).handle(workflow_id)
+
+    async def _own_client(self) -> ClusterClient:
+        if self._client is None:
+            self._client = await self.client()
+        return self._client
 
     async def close(self) -> None:
         """Kill all. Closing twice is fine."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
         await asyncio.gather(*(process.kill() for process in self._processes.values()))
+        if self._temporary is not None:
+            self._temporary.cleanup()
+            self._temporary = None
         self._notify()
 
     # How
 
-    def _process(self, node: str) -> NodeProcess:
-        try:
-            return self._processes[NodeId(node)]
-        except KeyError:
-            raise ClusterError(f"there is no {node!r}; there are {', '.join(self._processes) or 'no nodes'}") from None
+    @property
+    def _cluster_name(self) -> str:
+        return str(self._fields.get("cluster_name", "durable"))
 
-    def _joined(self, one: NodeId, other: NodeId) -> bool:
-        return self._groups.get(one, 0) == self._groups.get(other, 0)
+    def _folder(self, node: str) -> Path:
+        if self._data is None:
+            self._temporary = TemporaryDirectory(prefix="durable-cluster-")
+            self._data = Path(self._temporary.name)
+        return self._data / node
 
-    async def _launch(self, name: NodeId, address: NodeAddress | None = None) -> None:
+    async def _launch(self, name: NodeId, address: NodeAddress | None = None, number: int | None = None) -> None:
         fields = {**self._fields, "node_id": name, "bind_address": str(address or NodeAddress("127.0.0.1", 0))}
         ClusterConfig(**fields)  # a mistake in it is raised here
-        self._processes[name] = await NodeProcess.start(name, fields, self._heard)
+        orders: dict[str, Any] = {"config": fields}
+        if self._app:
+            place = list(self._processes).index(name) if number is None else number
+            engine = self._engines[min(place, len(self._engines) - 1)]
+            orders |= {"app": self._app, "store": "memory:" if engine == "memory" else f"{engine}:{self._folder(name)}"}
+        self._processes[name] = await NodeProcess.start(name, orders, self._heard)
 
     async def _join(self, name: NodeId) -> None:
-        seeds = [str(self._processes[other].address) for other in self.running if other != name and self._joined(name, other)]
-        await self._processes[name].order("join", seeds=seeds[:3])
+        """By the founders, all of them: whoever is empty and among them must know that it is."""
+        seeds = [str(self._processes[other].address) for other in self._founders]
+        if name not in self._founders or not self._app:
+            near = [other for other in self.running if other != name and self._joined(name, other)]
+            seeds = [str(self._processes[other].address) for other in near][:3]
+        await self._processes[name].order("join", seeds=seeds)
 
-    async def _tell_cuts(self, names: Iterable[NodeId]) -> None:
-        orders = []
-        for name in names:
-            cut = [str(process.address) for other, process in self._processes.items() if not self._joined(name, other)]
-            orders.append(self._processes[name].order("cut", peers=cut))
-        await asyncio.gather(*orders)
+    async def _tell(self, names: Iterable[NodeId]) -> None:
+        """Tell nodes from whom they are cut off, and how bad their network is; who cannot be told now is told later."""
+        await asyncio.gather(*(self._tell_one(name) for name in list(names)))
 
-    def _heard(self, process: NodeProcess, member: Member | None, was: MemberStatus | None) -> None:
-        if member is not None:
-            at_s = asyncio.get_running_loop().time() - self._began_s
-            self.history.append(Belief(at_s, process.node_id, member, was))
-        self._notify()
-
-    def _notify(self) -> None:
-        self._changed.set()
-
-    def _describe(self) -> str:
-        lines = []
-        for name, process in self._processes.items():
-            seen = ", ".join(f"{one.node_id} {one.status.name}" for one in process.members.values())
-            lines.append(f"{name} ({process.state}) sees {seen or 'nobody'}")
-        return "\n".join(lines)
+    async def _tell_one(self, name: NodeId) -> None:
+        process = self._processes[name]
+        self._untold[name] = None
+        cut = [str(other.address) for other in self._processes.values() if not self._joined(name, other.node_id)]
+        if process.state == "running":
+            with suppress(ClusterError):  # it is gone: it will be told when it is started again
+                await process.order("cut", peers=cut)
+                await process.order("disturb", faults=self._faults.get(name, {}))
+                self._untold.pop(name, None)

@@ -14,9 +14,13 @@ as the node lives.
 timer is never set further ahead than a quarter of a gossip interval, and if it comes late by as much again, the core is told
 (`Evidence.STALLED`): it then gives the others more time.
 
-**Limits.** Who seems alive is a guess, right within seconds; who may commit is decided elsewhere. A listener of `events` that
-falls behind by `EVENTS_MAX` is told so, and loses the rest. At most `ASKING_MAX` questions are under way; past that they are
-lost, and the core asks again.
+**With a storage** the node is more than a member: a `Host` replicates journals, runs the workflows of the partitions that it owns,
+and answers for all the others. Then the ring holds the voters of the roster that seem alive; before, or without one, everybody
+who seems alive.
+
+**Limits.** Who seems alive is a guess, right within seconds; who may commit is decided by the replicated journal. A listener of
+`events` that falls behind by `EVENTS_MAX` is told so, and loses the rest. At most `ASKING_MAX` questions are under way; past that
+they are lost, and the core asks again.
 
 Read next: `durable.cluster.local`.
 """
@@ -26,24 +30,36 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from random import Random
-from typing import Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from durable.cluster.ask import NodeView, encode_view, seal_of
 from durable.cluster.config import ClusterConfig
 from durable.cluster.events import EventStream
+from durable.cluster.founding import Founding
 from durable.cluster.frames import MEMBERSHIP, VIEW
+from durable.cluster.host import Host
+from durable.cluster.replicated import Syncs
+from durable.desk.face import Face
 from durable.errors import ClusterError, JoinRejected, NameTaken, ProtocolError, Unreachable
+from durable.journal.keys import PARTITIONS
 from durable.membership.effects import Displaced, Effect, Joined, JoinRefused, Left, MemberChanged, Send, Stream
 from durable.membership.health import Evidence
 from durable.membership.member import Member, NodeAddress, NodeId
 from durable.membership.messages import decode, encode
 from durable.membership.swim import Swim
 from durable.ports import Clock, Entropy, Link, Transport
-from durable.routing.partitions import PartitionRing
+from durable.routing.partitions import PartitionRing, partition_of
+from durable.runtime.config import NodeConfig
+from durable.storage.node import NodeStorage
+from durable.storage.syncer import Syncer
 from durable.transports.sockets import SocketTransport
+from durable.workflows.definition import REGISTRY, Function, Workflow
 from durable.world import SystemClock, SystemEntropy
+
+if TYPE_CHECKING:
+    from durable.desk.desk import Desk
 
 ASKING_MAX = 256
 WARN_EVERY_S = 60.0
@@ -54,18 +70,22 @@ otherwise take each other for their own echo."""
 log = logging.getLogger("durable")
 
 
-class ClusterNode:
+class ClusterNode(Face):
     """One member.
 
     ::
 
-        async with ClusterNode(ClusterConfig.from_env()) as node:      # joins; at the end, leaves
-            async for change in node.events():
-                print(change.member.node_id, change.member.status.name)
+        storage = NodeStorage.make(RocksDBStore.open("node-1"))
+        async with ClusterNode(ClusterConfig.from_env(), storage, [process_order]) as node:      # joins; at the end, leaves
+            handle = await node.submit(process_order, order, workflow_id="order-7")              # wherever it runs
+            print(await handle.result())
 
     Args:
         config: what the node is told.
-        transport, clock, entropy: the world; sockets and the operating system's by default.
+        storage: where it keeps journals; without one it is a member only, and runs nothing.
+        workflows: what may run here; what is imported is registered already.
+        node_config: how its workflows run.
+        transport, clock, entropy, syncer: the world; sockets, the operating system's and the disk's by default.
 
     Raises:
         NotSecured: it would listen beyond this machine without a key.
@@ -74,21 +94,34 @@ class ClusterNode:
     def __init__(
         self,
         config: ClusterConfig,
+        storage: NodeStorage | None = None,
+        workflows: Iterable[Workflow[Any, Any] | Function[..., Any]] = (),
         *,
+        node_config: NodeConfig | None = None,
         transport: Transport | None = None,
         clock: Clock | None = None,
         entropy: Entropy | None = None,
+        syncer: Syncs | None = None,
     ) -> None:
         config.check_secured()
+        if storage is not None and config.partitions != PARTITIONS:
+            raise ValueError(f"partitions is {config.partitions}; the keys of a store are made for {PARTITIONS}")
         self.config = config
         self.ring = PartitionRing(config.virtual_nodes_per_node, config.partitions)
-        self._transport = transport or SocketTransport(
-            config.bind_address, seal_of(config.secrets, config.cluster_name), config.advertise_address
-        )
+        self._storage = storage
+        self._node_config = node_config or NodeConfig(node_id=str(config.node_id))
+        super().__init__(cast("Desk", _NoDesk(self)), entropy or SystemEntropy(), self._node_config.value_bytes_max)
+        for item in workflows:
+            REGISTRY.add(item)
+        seal = seal_of(config.secrets, config.cluster_name)
+        self._transport = transport or SocketTransport(config.bind_address, seal, config.advertise_address)
         self._clock = clock or SystemClock()
-        self._entropy = entropy or SystemEntropy()
+        self._syncer = syncer
+        self._host: Host | None = None
+        self._founding: Founding | None = None
+        self._addresses: dict[NodeId, NodeAddress] = {}
         self._swim: Swim | None = None
-        self._streams: list[EventStream] = []
+        self._streams: list[EventStream[MemberChanged]] = []
         self._asking: dict[asyncio.Task[None], None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._warn_at = 0.0
@@ -119,7 +152,10 @@ class ClusterNode:
             random=random,
             tuning=self.config.tuning(),
         )
-        self.ring.add_node(node_id)
+        self._addresses[node_id] = self._swim.me.address
+        if self._storage is not None:
+            self._open_host(self._storage, self._swim.me.address)
+        self._replace_ring()
         now = self._due = self._warn_at = loop.time()
         self._swim.start(now)
         self._carry_out(self._swim)
@@ -137,7 +173,10 @@ class ClusterNode:
         """
         address = await self.start()
         swim, now = self._running()
-        seeds = [seed for seed in (self.config.seed_nodes if seeds is None else seeds) if seed != address]
+        listed = self.config.seed_nodes if seeds is None else seeds
+        seeds = [seed for seed in listed if seed != address]
+        if self._founding is not None:
+            await self._founding.begin(listed, self._by_address())
         if not seeds:
             return
         joined = self._joined = asyncio.get_running_loop().create_future()
@@ -150,9 +189,31 @@ class ClusterNode:
             named = ", ".join(str(seed) for seed in seeds)
             raise Unreachable(f"none of {named} let {self.config.node_id} in within {timeout_s:g} s; it goes on asking") from None
 
+    def _open_host(self, storage: NodeStorage, address: NodeAddress) -> None:
+        host = self._host = Host(
+            self.config,
+            self._node_config,
+            storage,
+            transport=self._transport,
+            clock=self._clock,
+            entropy=self._entropy,
+            syncer=self._syncer or Syncer(storage.store),
+            address_of=self._addresses.get,
+            ring=self.ring,
+        )
+        host.on_roster = self._replace_ring
+        self._desk = host.desk
+        self._founding = Founding(host.log, address)
+
     async def leave(self) -> None:
-        """Tell the others, and close. Takes up to two gossip intervals. Leaving twice is fine."""
+        """Hand over what it owns and holds, tell the others, and close. Leaving twice is fine.
+
+        Takes as long as it takes to copy what the others lack, at most ``rpc_timeout``: without a quorum it goes as it is, and
+        nothing is lost. Without a storage it takes up to two gossip intervals.
+        """
         if self._swim is not None and self._ended is not None and not self._ended.done():
+            if self._host is not None:
+                await self._host.leave(self.config.rpc_timeout)
             swim, now = self._running()
             swim.leave(now)
             self._carry_out(swim)
@@ -166,6 +227,8 @@ class ClusterNode:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._host is not None:
+            await self._host.close()
         await self._transport.close()
 
     async def closed(self) -> None:
@@ -190,12 +253,27 @@ class ClusterNode:
         """The list by name, as this node believes it, itself included; the dead and the left for ``dead_timeout`` more."""
         return self._swim.members() if self._swim is not None else ()
 
-    def events(self) -> EventStream:
+    def events(self) -> EventStream[MemberChanged]:
         """Every change of the list from now on, as `MemberChanged`; ends when the node does."""
-        stream = EventStream(self._streams)
+        stream: EventStream[MemberChanged] = EventStream(self._streams)
         if self._ended is not None and self._ended.done():
             stream.end()
         return stream
+
+    def ownership(self) -> EventStream[dict[int, int]]:
+        """The partitions that this node owns, with their epochs' counters: now, and whenever that has changed."""
+        stream: EventStream[dict[int, int]] = EventStream(self._host.streams if self._host is not None else [])
+        if self._ended is not None and self._ended.done():
+            stream.end()
+        elif self._host is not None:
+            stream.put_latest(dict(self._host.owned_now))
+        return stream
+
+    def owner(self, workflow_id: str) -> NodeId | None:
+        """The node that runs an execution, as far as this one knows; None if it knows of none."""
+        if self._host is None:
+            return self.ring.get_node(workflow_id) if self.ring.nodes else None
+        return self._host.core.owner(partition_of(workflow_id))[0]
 
     def view(self) -> NodeView:
         """What this node sees, counters included."""
@@ -229,12 +307,16 @@ class ClusterNode:
         return None
 
     def frame(self, link: Link, data: bytes) -> None:
-        """Nothing travels on links yet."""
-        self._unreadable["unknown frame"] += 1
-        link.abort()
+        """One frame of a standing link: replication, a request, an answer."""
+        if self._host is not None:
+            self._host.frame(link, data)
+        else:
+            self._unreadable["frame for a node without a storage"] += 1
 
     def link_lost(self, link: Link) -> None:
-        """Nothing to do: none was used."""
+        """A standing link has ended."""
+        if self._host is not None:
+            self._host.link_lost(link)
 
     # The pump
 
@@ -324,7 +406,7 @@ class ClusterNode:
         joined = self._joined if self._joined is not None and not self._joined.done() else None
         match effect:
             case MemberChanged():
-                self._place(effect.member)
+                self._changed(effect.member)
                 for stream in list(self._streams):
                     stream.put(effect)
             case Joined() if joined:
@@ -340,17 +422,34 @@ class ClusterNode:
             case Left():
                 self._end(None)
 
-    def _place(self, member: Member) -> None:
-        on_ring = member.node_id in self.ring
-        if member.status.is_live and not on_ring:
-            self.ring.add_node(member.node_id)
-        elif on_ring and not member.status.is_live:
-            self.ring.remove_node(member.node_id)
+    def _changed(self, member: Member) -> None:
+        self._addresses[member.node_id] = member.address
+        if self._host is not None:
+            self._host.seen(member)
+        if self._founding is not None:
+            self._founding.look(self._by_address())
+        self._replace_ring()
+
+    def _by_address(self) -> dict[NodeAddress, NodeId]:
+        return {member.address: member.node_id for member in self.members() if member.status.is_live}
+
+    def _replace_ring(self) -> None:
+        """The voters that seem alive; everybody who does, while there are none."""
+        wanted = {member.node_id: None for member in self.members() if member.status.is_live}
+        roster = self._host.core.roster if self._host is not None else None
+        if roster is not None:
+            wanted = {node: None for node in wanted if node in roster.voters}
+        for node in self.ring.nodes:
+            if node not in wanted:
+                self.ring.remove_node(node)
+        for node in wanted:
+            if node not in self.ring:
+                self.ring.add_node(node)
 
     def _end(self, error: ClusterError | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for stream in list(self._streams):
+        for stream in [*self._streams, *(self._host.streams if self._host is not None else ())]:
             stream.end()
         for future in (self._ended, self._joined):
             if future is not None and not future.done():
@@ -359,3 +458,14 @@ class ClusterNode:
                 else:
                     future.set_exception(error)
                     future.exception()  # counts as seen: nobody may be waiting
+
+
+class _NoDesk:
+    """Who asks a node for a workflow that has none, or not yet."""
+
+    def __init__(self, node: ClusterNode) -> None:
+        self._node = node
+
+    def __getattr__(self, name: str) -> NoReturn:
+        why = "runs no workflows: it has no storage" if self._node._storage is None else "has not been started: await node.join()"
+        raise ClusterError(f"{self._node.config.node_id} {why}. Nothing was done")

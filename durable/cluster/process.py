@@ -40,7 +40,10 @@ def _tidy() -> None:
 
 
 class NodeProcess:
-    """A process with a node in it. ``state`` is "running", "paused" or "gone"; ``members`` what it last said that it sees."""
+    """A process with a node in it. ``state`` is "running", "paused" or "gone".
+
+    ``members`` is what it last said that it sees, ``owned`` the partitions that it last said are its own, with their epochs.
+    """
 
     def __init__(self, node_id: NodeId, process: asyncio.subprocess.Process, on_report: OnReport) -> None:
         self.node_id = node_id
@@ -48,6 +51,7 @@ class NodeProcess:
         self.boot = 0
         self.state = "running"
         self.members: dict[NodeId, Member] = {}
+        self.owned: dict[int, int] = {}
         self.process_id = process.pid
         self._process = process
         self._on_report = on_report
@@ -132,6 +136,8 @@ class NodeProcess:
     def _hear(self, report: dict[str, Any]) -> None:
         if "members" in report:
             self.members = {one.node_id: one for one in msgspec.convert(report["members"], tuple[Member, ...])}
+        if "owned" in report:
+            self.owned = {int(partition): epoch for partition, epoch in report["owned"].items()}
         if "started" in report:
             self.address, self.boot = NodeAddress.parse(report["started"]), report["boot"]
             self._started.set_result(None)

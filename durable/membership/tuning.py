@@ -41,6 +41,7 @@ class Tuning:
     gossip_fanout: int = 3
     """To how many members the extra gossip tick sends."""
     packet_bytes_max: int = PACKET_BYTES_MAX
+    """The largest datagram, before it is sealed."""
     members_max: int = 4_096
     """Members in the list, beyond which newcomers are refused. As many tombstones are kept."""
     cluster: str = "durable"

@@ -9,20 +9,26 @@ from dataclasses import dataclass
 class NodeConfig:
     """How a `NodeRuntime` runs. Times are seconds, sizes bytes.
 
-    ``max_concurrent_workflows`` counts executions with code or a function running, never those that wait for a timer, a
-    message or a child. ``max_pending`` bounds what is accepted and neither finished nor parked; past it ``submit`` raises
-    `Overloaded`. An execution that waits longer than ``park_after`` is dropped from memory, at once when more than
-    ``max_waiting_in_memory`` wait. ``mailbox_max`` bounds the unread messages of one execution.
+    Raises:
+        ValueError: a value is out of range.
     """
 
     node_id: str = "node-1"
+    """The node that is named as an execution's owner. In a cluster it is that of the `ClusterConfig`."""
     max_concurrent_workflows: int = 100
+    """Executions with code or a function running; never those that wait for a timer, a message or a child."""
     max_pending: int = 100_000
+    """Executions accepted and neither finished nor parked; past it ``submit`` raises `Overloaded`."""
     park_after: float = 1.0
+    """An execution that waits longer than this is dropped from memory, until it is needed."""
     max_waiting_in_memory: int = 1_000
+    """When more than so many wait, they are dropped from memory at once."""
     max_threads: int = 32
+    """Threads for functions that are not async."""
     value_bytes_max: int = 16 * 1024 * 1024
+    """The largest input, result or message; a larger one is refused."""
     mailbox_max: int = 10_000
+    """Unread messages of one execution; past it a sender is refused."""
 
     def __post_init__(self) -> None:
         for name in ("max_concurrent_workflows", "max_pending", "max_threads", "value_bytes_max", "mailbox_max"):

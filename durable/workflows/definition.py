@@ -44,10 +44,18 @@ class _Signature:
         self._namespace = namespace
         self._hints: dict[str, Any] | None = None
 
-    def hint(self, name: str) -> Any:
+    @property
+    def hints(self) -> dict[str, Any]:
         if self._hints is None:
             self._hints = self._resolve()
-        return self._hints.get(name, Any)
+        return self._hints
+
+    @hints.setter
+    def hints(self, resolved: dict[str, Any]) -> None:
+        self._hints = resolved
+
+    def hint(self, name: str) -> Any:
+        return self.hints.get(name, Any)
 
     def _resolve(self) -> dict[str, Any]:
         try:
@@ -101,6 +109,10 @@ class Function(Generic[P, R_co]):
 
     def __repr__(self) -> str:
         return f"<durable function {self.name}>"
+
+    def __reduce__(self) -> Any:
+        settings = (self.name, self.retry, self.timeout, self.once, self.executor)
+        return _unpickle, (Function, self.body, settings, self._signature.hints)
 
     @property
     def result_type(self) -> ValueType[Any]:
@@ -203,6 +215,9 @@ class Workflow(Generic[I, O]):
     def __repr__(self) -> str:
         return f"<workflow {self.name} v{self.version}>"
 
+    def __reduce__(self) -> Any:
+        return _unpickle, (Workflow, self.body, (self.name, self.version), self._signature.hints)
+
     @property
     def takes_input(self) -> bool:
         return bool(self._signature.parameters)
@@ -293,6 +308,14 @@ def _unknown(kind: str, wanted: object, have: Mapping[str, object]) -> str:
 
 REGISTRY = Registry()
 """What this process has defined. Every runtime looks here."""
+
+
+def _unpickle(kind: Any, body: Any, settings: tuple[Any, ...], hints: dict[str, Any]) -> Any:
+    """A definition that came from the notebook of which this process is a child: registered here as it was there."""
+    made = kind(body, *settings, {})
+    made._signature.hints = hints
+    REGISTRY.add(made)
+    return made
 
 
 @overload

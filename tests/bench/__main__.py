@@ -24,7 +24,7 @@ from bench.run import run_once
 from bench.stats import SCHEMA_VERSION, human, plan, table, turn
 from bench.workloads import CURVES, PEERS, WORKLOADS, Curve
 
-STANDARD = ("W1", "W2", "W2L", "W3", "W4", "W5", "W6", "W7", "BUSY")
+STANDARD = ("W1", "W2", "W2L", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W9D", "BUSY")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,7 +74,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--folder", type=Path, default=Path(".bench/data"), help="where the journals are: a real disk"
     )
     options = parser.parse_args(arguments)
-    options.workloads = [] if options.workloads == ["none"] else options.workloads
+    options.workloads = [] if options.workloads == ["none"] else [name.upper() for name in options.workloads]
     options.curves = list(CURVES) if options.curves == ["all"] else options.curves
     for given, known in (
         (options.workloads, WORKLOADS),

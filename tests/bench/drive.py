@@ -151,10 +151,10 @@ def latencies(seconds: list[float]) -> Metrics:
 
 
 def drivers() -> dict[str, Driver]:
-    from bench import drive_own
+    from bench import drive_cluster, drive_own
 
     common = (sequence, fan, latency, sleepers, waiting, until_killed, recovered)
-    return {driver.__name__: driver for driver in itertools.chain(common, drive_own.DRIVERS)}
+    return {driver.__name__: driver for driver in itertools.chain(common, drive_own.DRIVERS, drive_cluster.DRIVERS)}
 
 
 async def _main(driver: str, name: str, folder: Path, size: Size) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-PEERS = ("durable", "dbos", "dbos_postgres", "restate")
+PEERS = ("durable", "durable_cluster", "dbos", "dbos_postgres", "restate")
+ENGINES = ("durable", "dbos", "dbos_postgres", "restate")
 ALL = ("durable", "dbos", "restate")
 OWN = ("durable",)
 
@@ -69,12 +70,12 @@ WORKLOADS: dict[str, Workload] = {
         Workload(
             "W1", "One workflow, 1,000 steps in sequence",
             "Each step waits for the last one's record: a durable step's cost, shared with none.",
-            Size(1, 1_000), "sequence", "steps_per_s", "steps/s", True, peers=PEERS,
+            Size(1, 1_000), "sequence", "steps_per_s", "steps/s", True, peers=ENGINES,
         ),
         Workload(
             "W2", "200 workflows of 10 steps, all at once",
             "What group commit is for: many workflows that are ready share one fsync.",
-            Size(200, 10), "fan", "steps_per_s", "steps/s", True, peers=PEERS,
+            Size(200, 10), "fan", "steps_per_s", "steps/s", True, peers=ENGINES,
         ),
         Workload(
             "W2L", "5,000 workflows of 10 steps, all at once",
@@ -84,12 +85,12 @@ WORKLOADS: dict[str, Workload] = {
         Workload(
             "W3", "Submit to result, one step",
             "One caller, one workflow at a time, nothing else running: latency, not throughput.",
-            Size(200, 1), "latency", "p50_ms", "ms", False, peers=PEERS,
+            Size(200, 1), "latency", "p50_ms", "ms", False, peers=ENGINES,
         ),
         Workload(
             "W4", "1,000 durable sleeps of one second",
             "All submitted at once. One second is the floor.",
-            Size(1_000, 1), "sleepers", "total_s", "s", False, peers=PEERS,
+            Size(1_000, 1), "sleepers", "total_s", "s", False, peers=ENGINES,
         ),
         Workload(
             "W5", "10,000 workflows that wait for a message",
@@ -112,6 +113,22 @@ WORKLOADS: dict[str, Workload] = {
             "One waiting workflow, opened again and woken: rows read, decoded and matched a second.",
             Size(1, 100_000), "long_journal", "rows_per_s", "rows/s", True,
             peers=OWN, second_driver="replayed", limit_s=180.0,
+        ),
+        Workload(
+            "W8", "Three nodes: 200 workflows of 10 steps, all at once",
+            "One node beside three that keep three copies and commit by majority, on the same processors. Then one commit at "
+            "a time, beside the least that it can take: one fsync and one round trip to another process.",
+            Size(200, 10), "replicated", "steps_per_s", "steps/s", True, peers=("durable", "durable_cluster"),
+        ),
+        Workload(
+            "W9", "SIGKILL of the owner of 1,000 running workflows",
+            "Three nodes with the fast preset. Time until the last of the thousand has run a step on another node.",
+            Size(1_000, 0), "failover_lan", "resumed_s", "s", False, peers=("durable_cluster",),
+        ),
+        Workload(
+            "W9D", "SIGKILL of the owner of 1,000 running workflows, default timeouts",
+            "The same with the defaults, which forgive a pause of five seconds.",
+            Size(1_000, 0), "failover_default", "resumed_s", "s", False, peers=("durable_cluster",), limit_s=180.0,
         ),
         Workload(
             "BUSY", "1,000 steps beside a loop that is always runnable",

@@ -1,0 +1,70 @@
+"""`Founding`: how a node with an empty disk comes to be a part of something: by birth, or by being let in.
+
+**How it works.** A cluster is born once, by all the nodes of its seed list together, while all of them are empty. The core decides
+it (`durable.replication`), and speaks of nodes by name; here the addresses of the list become names, as soon as the membership
+has found a member at each of them. A node that is not in the list never founds anything: it asks to be let in.
+
+==================================  =================================================================================
+the disk, and the seed list         what is asked of the core
+==================================  =================================================================================
+it holds a roster                   nothing: it knows where it belongs
+empty, no seeds                     a cluster of one, at once
+empty, this node is in the list     a birth, once a member is known at every address of the list
+empty, this node is not in it       to be let in
+==================================  =================================================================================
+
+**Limits.** A name in the list is looked up once, when the node joins; an address that leads to a member by another way than its
+advertised one is not recognised, and then the birth waits: give the list as the nodes advertise themselves.
+
+Read next: `durable.cluster.host`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+
+from durable.cluster.replicated import ReplicatedLog
+from durable.membership.member import NodeAddress, NodeId
+
+
+class Founding:
+    """Of one node, until it has a roster."""
+
+    def __init__(self, log: ReplicatedLog, me: NodeAddress) -> None:
+        self._log = log
+        self._me = me
+        self._seeds: tuple[NodeAddress, ...] | None = None
+
+    async def begin(self, seeds: Sequence[NodeAddress], members: Mapping[NodeAddress, NodeId]) -> None:
+        """The node joins by this list; its own address may be in it."""
+        self._seeds = tuple([await _resolved(seed) for seed in dict.fromkeys(seeds)])
+        self.look(members)
+
+    def look(self, members: Mapping[NodeAddress, NodeId]) -> None:
+        """The membership has changed: perhaps all of the list is there now."""
+        core, seeds = self._log.core, self._seeds
+        if seeds is None or core.roster is not None:
+            return
+        others = [seed for seed in seeds if seed != self._me]
+        if not others:
+            self._log.tell(lambda now: core.birth(now, (), ()))
+        elif self._me not in seeds:
+            self._seeds = None
+            self._log.tell(core.ask_in)
+        elif all(seed in members for seed in seeds):
+            founders = tuple(members[seed] for seed in seeds)
+            addresses = tuple(str(seed) for seed in seeds)
+            self._log.tell(lambda now: core.birth(now, addresses, founders))
+
+
+async def _resolved(seed: NodeAddress) -> NodeAddress:
+    try:
+        ip_address(seed.host)
+    except ValueError:
+        with contextlib.suppress(OSError):
+            found = await asyncio.get_running_loop().getaddrinfo(seed.host, seed.port)
+            return NodeAddress(str(found[0][4][0]), seed.port)
+    return seed

@@ -1,0 +1,230 @@
+"""`Host`: what a node of a cluster owns, and how everybody reaches it: one log, one engine, one desk.
+
+**How it works.** Three parts that do not know each other meet here. The `ReplicatedLog` says which partitions this node owns; the
+`Engine`, the same one as on a single node, runs exactly those and waits for the log; the `RemoteDesk` answers whatever is asked
+of any execution, from here if it is owned here, else from its owner.
+
+==================  ==================================================================================================
+what happens        what follows
+==================  ==================================================================================================
+a partition won     the engine adopts it: replays what was unfinished, arms its timers, carries its letters
+a partition lost    the engine drops it at once, and throws away what its functions still answer
+a roster decided    its voters that seem alive are put on the ring
+an envelope leaves  it goes to the owner of its receiver's partition, until somebody has it durably
+==================  ==================================================================================================
+
+**Limits.** Partitions are 256, because the keys of every store are made for that.
+
+Read next: `durable.cluster.node`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from random import Random
+
+from durable.cluster.config import ClusterConfig
+from durable.cluster.events import EventStream
+from durable.cluster.frames import ANSWER, REPLICATION, REQUEST
+from durable.cluster.peers import Peers
+from durable.cluster.remote import RemoteDesk
+from durable.cluster.replicated import ReplicatedLog, Syncs
+from durable.cluster.rpc import RpcClient, RpcServer
+from durable.errors import ClusterError, NotOwner, ProtocolError
+from durable.journal.entries import Envelope, Failure
+from durable.journal.keys import NODE, PARTITIONS
+from durable.membership.member import Member, NodeAddress, NodeId
+from durable.ports import Clock, Entropy, Link, Store, Transport
+from durable.replication.messages import Epoch, Roster
+from durable.replication.replication import Replication
+from durable.replication.rows import PREFIX
+from durable.routing.partitions import PartitionRing
+from durable.routing.router import Router
+from durable.runtime.config import NodeConfig
+from durable.runtime.desk import LocalDesk
+from durable.runtime.engine import Engine
+from durable.storage.node import NodeStorage
+
+log = logging.getLogger("durable")
+STORE_ID_KEY = NODE + b"store-id"
+STORE_ID_BYTES = 16
+
+
+class Host:
+    """Made when the node begins to listen, so that it is on the loop.
+
+    Args:
+        config, node_config: what the node, and its engine, are told.
+        storage: where everything is kept.
+        transport, clock, entropy, syncer: the world.
+        address_of: where a member listens, None for one that is not known.
+        ring: the node's ring, which the router reads.
+    """
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        node_config: NodeConfig,
+        storage: NodeStorage,
+        *,
+        transport: Transport,
+        clock: Clock,
+        entropy: Entropy,
+        syncer: Syncs,
+        address_of: Callable[[NodeId], NodeAddress | None],
+        ring: PartitionRing,
+    ) -> None:
+        self._me = NodeId(config.node_id)
+        self._address_of = address_of
+        self._dropped = transport.dropped
+        self.streams: list[EventStream[dict[int, int]]] = []
+        self.owned_now: dict[int, int] = {}
+        self.peers = Peers(transport)
+        self.core = Replication(
+            self._me,
+            store_id(storage.store, entropy),
+            tuning=config.replication(),
+            random=Random(int.from_bytes(entropy.random_bytes(16), "big")),
+            rows=storage.store.scan(PREFIX),
+            witness=config.witness,
+            now=asyncio.get_running_loop().time(),
+        )
+        self.log = ReplicatedLog(self.core, storage.store, syncer, self._post, self)
+        self.engine = Engine(
+            storage, node_config, self.log, clock, entropy, courier=self, elsewhere=self._elsewhere
+        )
+        self.router = Router(ring, self._me)
+        self.calls = RpcClient(self.peers)
+        local = LocalDesk(self.engine)
+        self.desk = RemoteDesk(
+            self.router,
+            self.calls,
+            address_of,
+            entropy,
+            local=local,
+            copy=storage.status,
+            rpc_timeout_s=config.rpc_timeout,
+            replicas=config.replicas,
+            owners=self.owners,
+        )
+        self.server = RpcServer(local, self._dropped, owners=self.owners, copy=storage.status)
+        self.on_roster: Callable[[], None] = lambda: None
+
+    # What the transport brings
+
+    def frame(self, link: Link, data: bytes) -> None:
+        """One frame of a link, by its first byte."""
+        match data[:1]:
+            case kind if kind == REPLICATION:
+                self._replication(data)
+            case kind if kind == REQUEST:
+                self.server.frame(link, data[1:])
+            case kind if kind == ANSWER:
+                self.calls.frame(link, data[1:])
+            case _:
+                self._dropped["unknown frame"] += 1
+
+    def link_lost(self, link: Link) -> None:
+        self.peers.link_lost(link)
+        self.calls.link_lost(link)
+        self.server.link_lost(link)
+
+    def _replication(self, data: bytes) -> None:
+        length = data[1]
+        try:
+            sender = NodeId(data[2 : 2 + length].decode())
+            self.log.receive(sender, data[2 + length :])
+        except (ProtocolError, UnicodeDecodeError):
+            self._dropped["unreadable"] += 1
+
+    def _post(self, to: NodeId, frame: bytes) -> None:
+        address = self._address_of(to)
+        if address is None:
+            self._dropped["not sent: unknown member"] += 1
+            return
+        name = self._me.encode()
+        self.peers.send(address, REPLICATION + bytes([len(name)]) + name + frame)
+
+    # What the membership tells
+
+    def seen(self, member: Member) -> None:
+        """A member changed."""
+        if member.node_id != self._me:
+            self.log.seen(member.node_id, member.status.is_live)
+
+    # What the log tells
+
+    def owned(self, partition: int, epoch: Epoch) -> None:
+        self.router.learn(partition, self._me, epoch[0])
+        self.owned_now[partition] = epoch[0]
+        self.engine.adopt(partition, epoch[0])
+        self._tell()
+
+    def lost(self, partition: int, why: ClusterError) -> None:
+        self.owned_now.pop(partition, None)
+        self.engine.drop(partition, why)
+        if isinstance(why, NotOwner) and why.owner is not None:
+            self.router.learn(partition, NodeId(why.owner), why.epoch)
+        self._tell()
+
+    def roster_changed(self, roster: Roster) -> None:
+        log.info("%s: roster %d: %s", self._me, roster.version, ", ".join(roster.voters))
+        self.on_roster()
+
+    def failed(self, error: BaseException) -> None:
+        self.engine.fail(error)
+
+    def _tell(self) -> None:
+        """Who listens gets the newest, and misses what was in between."""
+        for stream in self.streams:
+            stream.put_latest(dict(self.owned_now))
+
+    # What others ask
+
+    def owners(self) -> list[tuple[int, str, int]]:
+        """Partition, owner, epoch: of every partition, as far as this node knows."""
+        found = []
+        for partition in range(PARTITIONS):
+            owner, epoch = self.core.owner(partition)
+            if owner is not None:
+                found.append((partition, str(owner), epoch[0]))
+        return found
+
+    async def carry(self, envelope: Envelope) -> Failure | None:
+        """Bring an envelope to the owner of its receiver. Raises `ClusterError`: not yet."""
+        return await self.desk.post(envelope)
+
+    def _elsewhere(self, partition: int) -> ClusterError:
+        owner, epoch = self.core.owner(partition)
+        return NotOwner(partition, owner, epoch[0])
+
+    # The end
+
+    async def leave(self, within_s: float) -> None:
+        """Hand over, and be taken out of the roster; return when nobody needs this node's copies, or after ``within_s``."""
+        core = self.core
+        if core.roster is None or list(core.roster.voters) == [self._me]:
+            return  # nobody to leave anything to
+        self.log.tell(core.ask_out)
+        self.log.tell(core.hand_over_all)
+        if not await self.log.until(lambda: core.may_leave, within_s):
+            log.warning("%s goes before the others hold all that it holds; nothing is lost, they copy it from each other", self._me)
+
+    async def close(self) -> None:
+        """Stop. What was accepted goes on elsewhere, or here when the node is started again."""
+        await self.server.close()
+        await self.engine.close()
+        await self.log.close()
+        await self.peers.close()
+
+
+def store_id(store: Store, entropy: Entropy) -> bytes:
+    """What a folder is known by to the others: a disk that was lost and made anew is another one, and votes for nothing."""
+    known = store.get(STORE_ID_KEY)
+    if known is None:
+        known = entropy.random_bytes(STORE_ID_BYTES)
+        store.write([(STORE_ID_KEY, known)])
+        store.sync()
+    return known

@@ -1,0 +1,159 @@
+"""`Sight`: what the nodes of a `LocalCluster` last said, and waiting for what they will say.
+
+**How it works.** Every child reports each change of what it believes and of what it owns. All that is asked here is answered from
+those reports, also about nodes that are gone: their last view. Whoever waits is woken by the next report, and never asks again
+and again.
+
+Read next: `durable.cluster.local`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from durable.cluster.process import NodeProcess
+from durable.errors import ClusterError
+from durable.membership.member import Member, MemberStatus, NodeAddress, NodeId
+from durable.routing.partitions import partition_of
+
+HISTORY_MAX = 10_000
+PATIENCE_S = 30.0
+
+
+class Belief(msgspec.Struct, frozen=True):
+    """At ``at_s`` seconds after the cluster was made, ``observer`` came to believe this of a member."""
+
+    at_s: float
+    observer: NodeId
+    member: Member
+    was: MemberStatus | None
+
+
+class Sight:
+    """The reading half of a `LocalCluster`. ``history`` holds every change of a belief, the newest `HISTORY_MAX` of them."""
+
+    def __init__(self, partitions: int) -> None:
+        self.history: deque[Belief] = deque(maxlen=HISTORY_MAX)
+        self._partitions = partitions
+        self._processes: dict[NodeId, NodeProcess] = {}
+        self._cuts: dict[tuple[NodeId, NodeId], None] = {}
+        self._changed = asyncio.Event()
+        self._began_s = 0.0
+
+    # What they said
+
+    @property
+    def nodes(self) -> tuple[NodeId, ...]:
+        """Every name that was ever started, in that order."""
+        return tuple(self._processes)
+
+    @property
+    def running(self) -> tuple[NodeId, ...]:
+        """The names whose process runs and is not paused."""
+        return tuple(name for name, process in self._processes.items() if process.state == "running")
+
+    def address(self, node: str) -> NodeAddress:
+        """Where a node listens."""
+        return self._process(node).address
+
+    def process_id(self, node: str) -> int:
+        """The process of a node, for the tools of the operating system."""
+        return self._process(node).process_id
+
+    def members(self) -> dict[NodeId, dict[NodeId, Member]]:
+        """What every node believes, or believed when it was last heard: observer, then member."""
+        return {name: dict(process.members) for name, process in self._processes.items()}
+
+    def beliefs_about(self, node: str) -> dict[NodeId, MemberStatus | None]:
+        """What every other running node believes of one; None if it is not in its list."""
+        found = {}
+        for observer in self.running:
+            if observer != node:
+                member = self._processes[observer].members.get(NodeId(node))
+                found[observer] = member.status if member else None
+        return found
+
+    def owners(self) -> dict[int, tuple[NodeId, int]]:
+        """Who owns which partition, with the epoch's counter, as the running nodes last said. An owner that is paused or cut off
+        may not know that it is none any more; the higher epoch counts.
+        """
+        found: dict[int, tuple[NodeId, int]] = {}
+        for name in self.running:
+            for partition, epoch in self._processes[name].owned.items():
+                if partition not in found or epoch > found[partition][1]:
+                    found[partition] = (name, epoch)
+        return dict(sorted(found.items()))
+
+    def owner(self, workflow_id: str) -> NodeId | None:
+        """The node that runs an execution, as the nodes last said; None while nobody does."""
+        found = self.owners().get(partition_of(workflow_id))
+        return found[0] if found else None
+
+    def owned(self) -> bool:
+        """Whether every partition has an owner that runs."""
+        return len(self.owners()) == self._partitions
+
+    def converged(self) -> bool:
+        """Whether every running node believes exactly those alive that run and that it is not cut off from, each in its present
+        life.
+        """
+        for observer in self.running:
+            truth = {name: self._processes[name].boot for name in self.running if self._joined(observer, name)}
+            listed = self._processes[observer].members.values()
+            if any(one.status is MemberStatus.SUSPECT for one in listed):
+                return False
+            if {one.node_id: one.boot for one in listed if one.status is MemberStatus.ALIVE} != truth:
+                return False
+        return True
+
+    # Waiting
+
+    async def wait_until(self, holds: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
+        """Return when ``holds()``; it is looked at after every report of a node. Raises `TimeoutError`, with all views."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not holds():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise TimeoutError(f"it did not come about within {timeout_s:g} s.\n{self._describe()}") from None
+
+    async def wait_converged(self, timeout_s: float = PATIENCE_S) -> None:
+        """Return when `converged`. Raises `TimeoutError`, with all views."""
+        await self.wait_until(self.converged, timeout_s)
+
+    async def wait_owned(self, timeout_s: float = PATIENCE_S) -> None:
+        """Return when every partition has an owner that runs. Raises `TimeoutError`, with all views."""
+        await self.wait_until(self.owned, timeout_s)
+
+    # How
+
+    def _process(self, node: str) -> NodeProcess:
+        try:
+            return self._processes[NodeId(node)]
+        except KeyError:
+            raise ClusterError(f"there is no {node!r}; there are {', '.join(self._processes) or 'no nodes'}") from None
+
+    def _joined(self, one: NodeId, other: NodeId) -> bool:
+        return (one, other) not in self._cuts
+
+    def _heard(self, process: NodeProcess, member: Member | None, was: MemberStatus | None) -> None:
+        if member is not None:
+            at_s = asyncio.get_running_loop().time() - self._began_s
+            self.history.append(Belief(at_s, process.node_id, member, was))
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+
+    def _describe(self) -> str:
+        lines = []
+        for name, process in self._processes.items():
+            seen = ", ".join(f"{one.node_id} {one.status.name}" for one in process.members.values())
+            owns = f", owns {len(process.owned)} partitions" if process.owned else ""
+            lines.append(f"{name} ({process.state}) sees {seen or 'nobody'}{owns}")
+        return "\n".join(lines)

@@ -1,0 +1,231 @@
+"""Becoming the owner: ask whether it would be welcome, ask for promises, take the best log, say that it is the log now.
+
+**Why it exists.** SWIM says who should try; here it is decided. The pre-vote keeps a node that was cut off, or that only thinks
+the owner dead, from ending an epoch in which all is well: it must first find a majority that hears no owner either.
+
+=========  ===================================================  =======================================================
+stage      leaves it when                                       to
+=========  ===================================================  =======================================================
+IDLE       no owner is heard, and its turn has come             ASKING, or (handed over) PREPARING
+ASKING     a majority would promise                             PREPARING, in an epoch above all that it heard of
+PREPARING  a majority has promised, itself included             FETCHING if another's log is better, else it owns
+FETCHING   that log is here, and swapped in                     it owns: `owner`
+any        a higher epoch, or time                              IDLE
+=========  ===================================================  =======================================================
+
+**Turns.** The first live node of the ring campaigns at once, each next one half a gossip interval later, so that two seldom
+meet; after a failure it waits a random time.
+
+**Limits.** An election takes three fsyncs in a row (promise, swap, the others' swap). Read next: `owner`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from durable.membership.member import NodeId
+from durable.replication.home import PROMISED
+from durable.replication.messages import ZERO, Epoch, HandOver, Prepare, Promise, PreVote, PreVoted, Refused
+from durable.replication.transfer import Kind, Transfer
+
+if TYPE_CHECKING:
+    from durable.replication.replica import Replica
+
+PATIENCE_INTERVALS = 4
+"""How many gossip intervals a candidacy may take."""
+
+
+class Stage(IntEnum):
+    IDLE = 0
+    ASKING = 1
+    PREPARING = 2
+    FETCHING = 3
+
+
+class Election:
+    """The candidacies of one replica."""
+
+    __slots__ = ("due_at", "epoch", "give_up_at", "granted", "promises", "replica", "round", "seen", "stage")
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self.stage = Stage.IDLE
+        self.epoch: Epoch = ZERO
+        self.seen: Epoch = ZERO
+        """The highest epoch that was heard of."""
+        self.round = 0
+        self.granted: set[NodeId] = set()
+        self.promises: dict[NodeId, Promise] = {}
+        self.due_at: float | None = None
+        self.give_up_at = 0.0
+
+    # When
+
+    def owner_seems_gone(self) -> bool:
+        """Nobody was promised anything, or the one who was is dead, or silent, or this node itself, which does not own."""
+        replica, home = self.replica, self.replica.home
+        if replica.promised == ZERO or replica.promised[1] == home.me or not home.is_live(replica.promised[1]):
+            return True
+        return home.now - replica.heard_at > home.tuning.owner_timeout_s
+
+    def may_campaign(self) -> bool:
+        replica, home = self.replica, self.replica.home
+        if not home.standing or home.me in home.witnesses or replica.owner is not None:
+            return False
+        return replica.may_vote() and replica.superseded <= replica.generation
+
+    def consider(self) -> None:
+        """A few times in a gossip interval: is it time to campaign, to give up, or to ask again?"""
+        replica, home = self.replica, self.replica.home
+        if self.stage:
+            if home.now >= self.give_up_at:
+                self.stop()
+                if replica.transfer is not None and replica.transfer.kind is Kind.CANDIDATE:
+                    replica.transfer = None
+                self.due_at = home.now + (1 + home.random.random()) * home.tuning.gossip_interval_s
+        elif not self.may_campaign() or not self.owner_seems_gone():
+            self.due_at = None
+        elif self.due_at is None:
+            self.due_at = home.now + self._place() * home.tuning.stagger_s
+        if self.due_at is not None and home.now >= self.due_at and not self.stage:
+            self.ask()
+
+    def _place(self) -> int:
+        home, place = self.replica.home, 0
+        for node in self.replica.order:
+            if node == home.me:
+                break
+            if home.is_live(node) and node not in home.witnesses:
+                place += 1
+        return place
+
+    def stop(self) -> None:
+        self.stage = Stage.IDLE
+        self.due_at = None
+        self.granted.clear()
+        self.promises.clear()
+
+    def _start(self, stage: Stage) -> None:
+        home = self.replica.home
+        self.stage = stage
+        self.due_at = None
+        self.give_up_at = home.now + PATIENCE_INTERVALS * home.tuning.gossip_interval_s
+
+    # The pre-vote
+
+    def ask(self) -> None:
+        """Would a majority promise?"""
+        replica, home = self.replica, self.replica.home
+        self._start(Stage.ASKING)
+        self.round = home.random.getrandbits(32)
+        self.granted = {home.me}
+        self._send(PreVote(replica.partition, replica.generation, self.round))
+        self._count_granted()
+
+    def on_pre_vote(self, sender: NodeId, vote: PreVote) -> None:
+        replica = self.replica
+        if replica.is_past(sender, vote.generation) or not replica.may_vote() or not replica.is_member(sender):
+            return
+        gone = self.owner_seems_gone() or sender == replica.promised[1]
+        granted = vote.generation == replica.generation and replica.owner is None and gone
+        answer = PreVoted(replica.partition, replica.generation, vote.round, granted, max(replica.promised, self.seen))
+        replica.home.send(sender, answer)
+
+    def on_pre_voted(self, sender: NodeId, vote: PreVoted) -> None:
+        if self.stage is not Stage.ASKING or vote.round != self.round or vote.generation != self.replica.generation:
+            return
+        self.seen = max(self.seen, vote.promised)
+        if vote.granted and self.replica.is_member(sender):
+            self.granted.add(sender)
+            self._count_granted()
+
+    def _count_granted(self) -> None:
+        if len(self.granted) >= self.replica.quorum():
+            self.campaign()
+
+    # R2
+
+    def campaign(self) -> None:
+        """Choose an epoch above all that was heard of, make it durable, and ask for promises."""
+        replica, home = self.replica, self.replica.home
+        if not self.may_campaign():
+            return
+        epoch = (max(replica.promised[0], self.seen[0]) + 1, home.me)
+        replica.promise(epoch, "campaigns itself")
+        self._start(Stage.PREPARING)
+        self.epoch = epoch
+        home.when_synced(replica, epoch, PROMISED)
+        for node in replica.order:
+            if node != home.me:
+                home.send_synced(node, Prepare(replica.partition, replica.generation, epoch))
+
+    def own_promise(self, epoch: Epoch) -> None:
+        """The own promise is on stable storage: it counts."""
+        replica = self.replica
+        if self.stage is Stage.PREPARING and epoch == self.epoch == replica.promised:
+            log = replica.log
+            promise = Promise(replica.partition, replica.generation, epoch, replica.log_epoch, log.last, replica.commit)
+            self.on_promise(replica.home.me, promise)
+
+    def on_promise(self, sender: NodeId, promise: Promise) -> None:
+        replica = self.replica
+        if self.stage is not Stage.PREPARING or promise.epoch != self.epoch or promise.generation != replica.generation:
+            return
+        if not replica.is_member(sender):
+            return
+        self.promises[sender] = promise
+        if replica.home.me in self.promises and len(self.promises) >= replica.quorum():
+            self._choose()
+
+    def best(self) -> NodeId:
+        """Of the logs promised, the one to take; the own one if it is as good."""
+        replica, me = self.replica, self.replica.home.me
+        best = me
+        for node in replica.order:
+            if node in self.promises and replica.rank(self.promises[node]) > replica.rank(self.promises[best]):
+                best = node
+        return best
+
+    def _choose(self) -> None:
+        replica, best = self.replica, self.best()
+        if best == replica.home.me:
+            replica.adopt(self.epoch)
+            replica.save()
+            self.win()
+            return
+        self._start(Stage.FETCHING)
+        last = self.promises[best].last
+        Transfer(replica, Kind.CANDIDATE, best, replica.generation, replica.members, self.epoch, last).begin()
+
+    def win(self) -> None:
+        """The best log is this one, of this epoch: tell the others to adopt it."""
+        replica, epoch = self.replica, self.epoch
+        self.stop()
+        replica.owner = replica.owner_class(replica, epoch)
+        replica.owner.begin()
+
+    def on_refused(self, refused: Refused) -> None:
+        """Somebody was promised more. The next candidacy goes above that."""
+        self.seen = max(self.seen, refused.promised)
+        if self.stage >= Stage.PREPARING and refused.epoch == self.epoch:
+            replica, home = self.replica, self.replica.home
+            self.stop()
+            if replica.transfer is not None and replica.transfer.kind is Kind.CANDIDATE:
+                replica.transfer = None
+            self.due_at = home.now + (1 + home.random.random()) * home.tuning.gossip_interval_s
+
+    def on_hand_over(self, sender: NodeId, order: HandOver) -> None:
+        """The owner has stopped for us. Not a word of an older owner: then nothing is free."""
+        replica = self.replica
+        current = order.generation == replica.generation and order.epoch == replica.log_epoch
+        if current and (order.epoch == ZERO or order.epoch[1] == sender) and not self.stage:
+            self.campaign()
+
+    def _send(self, message: PreVote) -> None:
+        home = self.replica.home
+        for node in self.replica.order:
+            if node != home.me:
+                home.send(node, message)
+
+

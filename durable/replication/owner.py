@@ -1,0 +1,294 @@
+"""Owning an epoch: append, send at once, count the copies, say what is committed.
+
+**How it works.** The owner first makes a majority adopt its log: what it took over counts as committed when they hold it in its
+own epoch, and only then is it in office. From then on each turn's appends of a partition leave in one message while the own
+disk still syncs; an entry is committed when a majority has it on stable storage, the own copy counting like any other.
+
+===============================  ===================================================================================
+a peer                           gets
+===============================  ===================================================================================
+whose log is not of the epoch    Sync, again with each digest that shows it
+whose log is                     every Append; what it missed it fetches by itself
+that is no member (a learner)    the same, and is not counted
+===============================  ===================================================================================
+
+**When it ends.** Another epoch was promised here; no majority was heard for a third of ``rpc_timeout``; the partition was
+handed over to the first of the ring, which is alive and holds everything; its seal is committed.
+
+**Limits.** Entries under way are bounded: past ``in_flight_entries_max``, `append` raises Overloaded.
+
+Source: Viewstamped Replication Revisited, section 4.1. Read next: `moving`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from durable.errors import NoQuorum, NotOwner, Overloaded
+from durable.membership.member import NodeId
+from durable.ports import Batch
+from durable.replication.effects import Committed, Owned
+from durable.replication.messages import ZERO, Ack, Answer, Append, Epoch, HandOver, Members, Row, Sync
+from durable.replication.rows import Seal, encode_entry, encode_row
+
+if TYPE_CHECKING:
+    from durable.replication.replica import Replica
+
+NOT_ADOPTED = -1
+LAG_ENTRIES = 64
+"""A copy that lacks no more than so many committed entries is good enough to move to."""
+SETTLED_INTERVALS = 5
+"""How long an owner is in office at least before it hands over by itself."""
+
+
+class Peer:
+    """What the owner knows of another copy: up to where it has adopted the epoch's log, and when it was heard."""
+
+    __slots__ = ("heard_at", "match", "promised")
+
+    def __init__(self, now: float) -> None:
+        self.match = NOT_ADOPTED
+        self.heard_at = now
+        self.promised: Epoch = ZERO
+
+
+class Owner:
+    """The owner of ``epoch``. ``floor``: where its log ended when the epoch began."""
+
+    __slots__ = ("adopted", "epoch", "floor", "have", "in_office", "learners", "own_last", "peers", "quorum_at", "replica", "reported", "sent",
+                 "since", "successor")  # fmt: skip
+
+    def __init__(self, replica: Replica, epoch: Epoch) -> None:
+        now = replica.home.now
+        self.replica = replica
+        self.epoch = epoch
+        self.floor = self.sent = replica.log.last
+        self.own_last = NOT_ADOPTED
+        self.peers = {node: Peer(now) for node in replica.order if node != replica.home.me}
+        self.learners: Members = {}
+        self.adopted = False
+        """Whether a majority has the log that the epoch began with: what was taken over is committed."""
+        self.in_office = False
+        self.reported = replica.applied
+        self.have = replica.quorum()
+        self.since = self.quorum_at = now
+        self.successor: NodeId | None = None
+
+    def begin(self) -> None:
+        """The log was swapped in as that of the epoch, in the batch before this."""
+        self.replica.home.when_synced(self.replica, self.epoch, self.floor)
+        for node in self.peers:
+            self.sync(node)
+
+    # The others' copies
+
+    def speaks(self, node: NodeId) -> bool:
+        """Whether there is traffic with a node: with a wiped disk under a member's name there is none, until it is a learner."""
+        store = self.replica.home.stores.get(node)
+        return store is None or store in (self.replica.members.get(node), self.learners.get(node))
+
+    def follows(self, peer: Peer) -> bool:
+        """Whether entries are sent to it as they come: not before it has adopted what they build on."""
+        return peer.match != NOT_ADOPTED
+
+    def sync(self, node: NodeId) -> None:
+        replica = self.replica
+        if self.speaks(node):
+            sync = Sync(replica.partition, replica.generation, self.epoch, replica.members, self.floor, replica.commit)
+            replica.home.send(node, sync)
+
+    def row(self) -> Row:
+        replica = self.replica
+        return replica.partition, replica.generation, self.epoch, replica.log.last, replica.commit
+
+    def on_ack(self, sender: NodeId, ack: Ack) -> None:
+        peer = self.peers.get(sender)
+        if peer is None or ack.epoch != self.epoch or not self.speaks(sender):
+            return
+        peer.heard_at = self.replica.home.now
+        if ack.last > peer.match:
+            starts = peer.match == NOT_ADOPTED
+            peer.match = ack.last
+            self.replica.home.dirty[self.replica.partition] = self.replica
+            if starts:
+                self._send_missed(sender, ack.last)
+
+    def _send_missed(self, node: NodeId, last: int) -> None:
+        """It has adopted the log. What was appended meanwhile was not sent to it."""
+        replica = self.replica
+        if replica.log.base <= last < self.sent:
+            entries = replica.log.slice(last + 1, replica.home.tuning.piece_bytes)[: self.sent - last]
+            append = Append(replica.partition, replica.generation, self.epoch, last, entries, replica.commit)
+            replica.home.send(node, append)
+
+    def on_answer(self, sender: NodeId, answer: Answer) -> None:
+        """How far it is, by its answer to the digest."""
+        partition, generation, promised, log_epoch, last = answer
+        peer = self.peers.get(sender)
+        if peer is None or not self.speaks(sender) or generation > self.replica.generation:
+            return
+        if promised > self.epoch:
+            self.on_higher(sender, promised)
+            return
+        peer.heard_at = self.replica.home.now
+        if generation == self.replica.generation and log_epoch == self.epoch:
+            self.on_ack(sender, Ack(partition, generation, log_epoch, last))
+        else:
+            self.sync(sender)
+
+    def on_higher(self, sender: NodeId, promised: Epoch) -> None:
+        """That copy follows us no more."""
+        peer = self.peers.get(sender)
+        if peer is not None:
+            peer.promised = max(peer.promised, promised)
+            self.replica.election.seen = max(self.replica.election.seen, promised)
+
+    def disk_changed(self, node: NodeId) -> None:
+        """Under that name another disk speaks: what the old one held says nothing about it."""
+        if node in self.peers:
+            self.peers[node] = Peer(self.replica.home.now)
+
+    # Entries
+
+    def append(self, writes: Batch) -> int:
+        """An entry at the end of the log; its index.
+
+        Raises:
+            NotOwner: not in office, or no longer.
+            NoQuorum: too few copies were heard lately.
+            Overloaded: too many entries are under way.
+        """
+        replica = self.replica
+        if not self.in_office or self.successor is not None or replica.closed():
+            raise NotOwner(replica.partition, self.successor, self.epoch[0])
+        if self.have < replica.quorum():
+            raise NoQuorum(replica.partition, self.have, replica.quorum(), replica.home.tuning.gossip_interval_s)
+        if replica.log.last - replica.commit >= replica.home.tuning.in_flight_entries_max:
+            raise Overloaded(
+                f"partition {replica.partition} has {replica.log.last - replica.commit} entries under way. Nothing was appended: "
+                "try again when some are committed"
+            )
+        replica.extend((encode_entry(writes),))
+        replica.home.dirty[replica.partition] = replica
+        return replica.log.last
+
+    def seal(self, seal: Seal) -> None:
+        """R8. The last entry of the generation."""
+        if not self.replica.closed():
+            self.replica.extend((encode_row(seal),))
+            self.replica.home.dirty[self.replica.partition] = self.replica
+
+    def own_durable(self, last: int) -> None:
+        """R4. The own copy counts after its own fsync."""
+        if last > self.own_last:
+            self.own_last = last
+            self.replica.home.dirty[self.replica.partition] = self.replica
+
+    def flush(self) -> None:
+        """The end of a turn: send what was appended in it, and count."""
+        replica, home, last = self.replica, self.replica.home, self.replica.log.last
+        if self.sent < last:
+            entries = replica.log.slice(self.sent + 1, 1 << 62)
+            append = Append(replica.partition, replica.generation, self.epoch, self.sent, entries, replica.commit)
+            for node, peer in self.peers.items():
+                if self.follows(peer) and self.speaks(node):
+                    home.send(node, append)
+            self.sent = last
+            home.when_synced(replica, self.epoch, last)
+        self._count()
+
+    def _held_by_enough(self) -> int:
+        """The last index that as many copies as are needed hold in this epoch."""
+        replica = self.replica
+        copies = [peer.match for node, peer in self.peers.items() if replica.is_member(node)]
+        copies.append(self.own_last)
+        copies.sort(reverse=True)
+        need = replica.copies_needed()
+        return copies[need - 1] if len(copies) >= need else NOT_ADOPTED
+
+    def _count(self) -> None:
+        held = self._held_by_enough()
+        if held >= self.floor:
+            self.adopted = True
+            self.replica.commit = max(self.replica.commit, min(held, self.replica.log.last))
+
+    def report(self) -> None:
+        """After what is committed was applied."""
+        replica, home = self.replica, self.replica.home
+        if not self.in_office:
+            if not self.adopted or replica.applied < self.floor or replica.closed():
+                return
+            self.in_office = True
+            self.reported = replica.applied
+            home.tell(Owned(replica.partition, self.epoch))
+        elif replica.applied > self.reported:
+            self.reported = replica.applied
+            home.tell(Committed(replica.partition, replica.applied))
+        if self.successor is not None and replica.commit == replica.log.last:
+            home.send(self.successor, HandOver(replica.partition, replica.generation, self.epoch))
+            replica.step_down(f"handed over to {self.successor}")
+            replica.heard_at = home.now
+
+    # Once in a gossip interval
+
+    def watch(self) -> None:
+        """Is a majority still there?"""
+        replica, tuning, now = self.replica, self.replica.home.tuning, self.replica.home.now
+        following = [peer for node, peer in self.peers.items() if replica.is_member(node) and peer.promised <= self.epoch]
+        self.have = 1 + sum([now - peer.heard_at <= tuning.owner_timeout_s for peer in following])
+        if self.have >= replica.quorum():
+            self.quorum_at = now
+        lost = max(peer.promised for peer in self.peers.values()) > self.epoch if self.peers else False
+        patience_s = tuning.owner_timeout_s if lost else max(tuning.rpc_timeout_s / 3, tuning.owner_timeout_s)
+        if now - self.quorum_at > patience_s:
+            replica.step_down(f"{self.have} of its {replica.quorum()} copies can be reached")
+        elif lost and now - self.since > SETTLED_INTERVALS * tuning.gossip_interval_s:
+            # A copy has promised an epoch that nobody owns: it follows again only in one above that.
+            replica.step_down("a copy has promised another epoch")
+            replica.election.campaign()
+
+    def may_hand_over_to(self, node: NodeId) -> bool:
+        """Whether it holds everything, and is heard."""
+        peer, tuning = self.peers.get(node), self.replica.home.tuning
+        if peer is None or not self.in_office or self.successor is not None or self.replica.closed():
+            return False
+        heard = self.replica.home.now - peer.heard_at <= tuning.owner_timeout_s
+        return heard and self.replica.is_member(node) and peer.match >= self.replica.commit
+
+    def is_settled(self) -> bool:
+        return self.replica.home.now - self.since >= SETTLED_INTERVALS * self.replica.home.tuning.gossip_interval_s
+
+    def hand_over(self, node: NodeId) -> None:
+        """Stop to append; when everything is committed, `report` tells the other to campaign."""
+        self.successor = node
+        self.replica.home.dirty[self.replica.partition] = self.replica
+
+    # Learners
+
+    def learn(self, goal: Members) -> None:
+        """Make copies at those of ``goal`` who are no members."""
+        replica, home = self.replica, self.replica.home
+        learners = {node: store for node, store in goal.items() if replica.members.get(node) != store}
+        if learners == self.learners:
+            return
+        self.learners = learners
+        for node in [node for node in self.peers if node not in learners and node not in replica.members]:
+            del self.peers[node]
+        for node in learners:
+            if node != home.me and node not in self.peers:
+                self.peers[node] = Peer(home.now)
+                self.sync(node)
+
+    def copies_made(self, goal: Members) -> bool:
+        """Whether all of ``goal`` that are alive, and a majority of it, hold what is committed, or nearly."""
+        replica, home, made = self.replica, self.replica.home, 0
+        for node, store in goal.items():
+            peer = self.peers.get(node)
+            if node == home.me or (
+                peer is not None and home.stores.get(node) == store and peer.match >= replica.commit - LAG_ENTRIES and peer.match >= 0
+            ):
+                made += 1
+            elif home.is_live(node):
+                return False
+        return made > len(goal) // 2
+

@@ -1,0 +1,267 @@
+"""The shell around the replication core: what is written, synced, sent and answered, and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+
+from durable.cluster.replicated import ReplicatedLog
+from durable.errors import ClusterError, NotOwner, Overloaded, ProtocolError, StoreError, StoreFull
+from durable.journal.keys import table
+from durable.membership.member import NodeId
+from durable.ports import Store
+from durable.replication.messages import Epoch, Roster
+from durable.replication.replication import Replication
+from durable.replication.tuning import ReplicationTuning
+from durable.storage.memory import InMemoryStore
+from durable.storage.syncer import Done, Syncer
+from stores import FailingStore
+
+KEY = table(7, b"e") + b"order-7\0"
+A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
+TUNING = ReplicationTuning(gossip_interval_s=0.05, rpc_timeout_s=3.0, partitions=8)
+
+
+class Node:
+    """One log, with its store, and what it told its owner."""
+
+    def __init__(self, net: Net, name: NodeId, store: Store, syncer: Any = None) -> None:
+        self.told: list[tuple[str, Any]] = []
+        self.owns: dict[int, Epoch] = {}
+        self.store = store
+        core = Replication(name, name.encode() * 16, tuning=TUNING, random=Random(name), rows=(), now=net.loop.time())
+        self.log = ReplicatedLog(
+            core, store, syncer or Syncer(store, inline=True), lambda to, frame: net.post(name, to, frame), self
+        )
+
+    def owned(self, partition: int, epoch: Epoch) -> None:
+        self.owns[partition] = epoch
+
+    def lost(self, partition: int, why: ClusterError) -> None:
+        self.owns.pop(partition, None)
+        self.told.append(("lost", why))
+
+    def roster_changed(self, roster: Roster) -> None:
+        self.told.append(("roster", roster.version))
+
+    def failed(self, error: BaseException) -> None:
+        self.told.append(("failed", error))
+
+
+class Net:
+    """Frames between nodes of one loop; a node that is cut hears nothing and is not heard."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.nodes: dict[NodeId, Node] = {}
+        self.cut: set[NodeId] = set()
+        self.frames: list[tuple[NodeId, NodeId, bytes]] = []
+
+    def add(self, name: NodeId, store: Store | None = None, syncer: Any = None) -> Node:
+        node = self.nodes[name] = Node(self, name, store or InMemoryStore.open(), syncer)
+        return node
+
+    def post(self, sender: NodeId, to: NodeId, frame: bytes) -> None:
+        self.frames.append((sender, to, frame))
+        if sender not in self.cut and to not in self.cut:
+            self.loop.call_soon(self.nodes[to].log.receive, sender, frame)
+
+    async def born(self) -> None:
+        names = tuple(self.nodes)
+        for node in self.nodes.values():
+            for other in names:
+                node.log.seen(other, True)
+        for node in self.nodes.values():
+            node.log.tell(lambda now, core=node.log.core: core.birth(now, names, names))
+        await self.until(lambda: sum(len(node.owns) for node in self.nodes.values()) == TUNING.partitions)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            await asyncio.sleep(0.001)
+
+    def owner(self, partition: int) -> Node:
+        [found] = [node for node in self.nodes.values() if partition in node.owns]
+        return found
+
+    async def close(self) -> None:
+        for node in self.nodes.values():
+            await node.log.close()
+
+
+def with_net(body: Callable[[Net], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(20):
+            net = Net()
+            await body(net)
+            await net.close()
+
+    asyncio.run(run())
+
+
+def test_what_is_done_can_be_read_here_and_is_at_a_majority() -> None:
+    async def body(net: Net) -> None:
+        for name in (A, B, C):
+            net.add(name)
+        await net.born()
+        owner = net.owner(7)
+        await owner.log.append(7, [(KEY, b"one")])
+        assert owner.store.get(KEY) == b"one"
+        await owner.log.confirm(7)
+        await net.until(lambda: all(node.store.get(KEY) == b"one" for node in net.nodes.values()))
+
+    with_net(body)
+
+
+def test_without_a_majority_nothing_is_done_and_then_the_partition_is_lost() -> None:
+    async def body(net: Net) -> None:
+        for name in (A, B, C):
+            net.add(name)
+        await net.born()
+        owner = net.owner(7)
+        net.cut = {node for node in net.nodes if net.nodes[node] is not owner}
+        waiting = owner.log.append(7, [(KEY, b"one")])
+        asked = owner.log.confirm(7)
+        for future in (waiting, asked):
+            with pytest.raises(ClusterError):
+                await future
+        assert owner.store.get(KEY) is None, "what is not committed is not shown"
+        assert 7 not in owner.owns
+        with pytest.raises(ClusterError):
+            await owner.log.append(7, [(KEY, b"two")])
+
+    with_net(body)
+
+
+def test_another_takes_over_what_was_done_and_the_old_owner_is_refused() -> None:
+    async def body(net: Net) -> None:
+        for name in (A, B, C):
+            net.add(name)
+        await net.born()
+        old = net.owner(7)
+        await old.log.append(7, [(KEY, b"one")])
+        [name] = [name for name, node in net.nodes.items() if node is old]
+        before = old.owns[7]
+        net.cut = {name}
+        for node in net.nodes.values():
+            if node is not old:
+                node.log.seen(name, False)
+        others = [node for node in net.nodes.values() if node is not old]
+        await net.until(lambda: any(7 in node.owns for node in others))
+        [new] = [node for node in others if 7 in node.owns]
+        assert new.owns[7] > before
+        assert new.store.get(KEY) == b"one"
+        late = old.log.append(7, [(KEY, b"late")])
+        net.cut = set()
+        with pytest.raises(NotOwner) as refused:
+            await late
+        assert refused.value.partition == 7
+        await new.log.append(7, [(KEY, b"two")])
+        await net.until(lambda: old.store.get(KEY) == b"two")
+
+    with_net(body)
+
+
+def test_a_store_that_fails_ends_the_nodes_part_and_everybody_is_told() -> None:
+    async def body(net: Net) -> None:
+        store = FailingStore(InMemoryStore.open(), "sync", 10**9)
+        node = net.add(A, store)
+        await net.born()
+        store.left = 0
+        waiting = node.log.append(7, [(KEY, b"one")])
+        with pytest.raises(StoreFull):
+            await waiting
+        assert [kind for kind, _ in node.told if kind == "failed"] == ["failed"]
+        with pytest.raises(StoreError):
+            await node.log.append(3, [(KEY, b"two")])
+
+    with_net(body)
+
+
+class SlowSyncer:
+    """An fsync that ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.waiting: list[Done] = []
+        self.by_itself = True
+
+    def start(self, done: Done) -> None:
+        self.busy = True
+        self.waiting.append(done)
+        if self.by_itself:
+            asyncio.get_running_loop().call_soon(self.finish)
+
+    def finish(self) -> None:
+        self.busy = False
+        self.waiting.pop(0)(None)
+
+    def close(self) -> None:
+        self.busy = True
+
+
+def test_a_majority_of_others_commits_while_the_own_disk_is_slow_and_none_commits_on_its_own_copy() -> None:
+    async def body(net: Net) -> None:
+        syncers = {name: SlowSyncer() for name in (A, B, C)}
+        for name, syncer in syncers.items():
+            net.add(name, syncer=syncer)
+        await net.born()
+        owner = net.owner(7)
+        [name] = [name for name, node in net.nodes.items() if node is owner]
+        others = [syncers[other] for other in syncers if other != name]
+        await net.until(lambda: not any(syncer.waiting for syncer in syncers.values()))
+        for syncer in syncers.values():
+            syncer.by_itself = False
+        waiting = owner.log.append(7, [(KEY, b"one")])
+        await net.until(lambda: all(syncer.waiting for syncer in syncers.values()))
+        assert not waiting.done(), "nobody has it on the disk"
+        others[0].finish()
+        await asyncio.sleep(0.02)
+        assert not waiting.done(), "one copy is no majority"
+        others[1].finish()
+        await waiting
+        assert owner.store.get(KEY) == b"one" and syncers[name].waiting, "two others are one"
+        for syncer in syncers.values():
+            syncer.by_itself = True
+            while syncer.waiting:
+                syncer.finish()
+
+    with_net(body)
+
+
+def test_appends_past_the_bound_wait_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "TUNING", replace(TUNING, in_flight_entries_max=3))
+
+    async def body(net: Net) -> None:
+        node = net.add(A)
+        await net.born()
+        done: list[int] = []
+        futures = []
+        for number in range(10):
+            future = node.log.append(7, [(KEY, b"%d" % number)])
+            future.add_done_callback(lambda _, number=number: done.append(number))
+            futures.append(future)
+        with pytest.raises(Overloaded):
+            node.log.core.append(net.loop.time(), 7, [(KEY, b"one more")])
+        await asyncio.gather(*futures)
+        assert done == list(range(10))
+        assert node.store.get(KEY) == b"9"
+
+    with_net(body)
+
+
+def test_a_frame_that_cannot_be_read_changes_nothing() -> None:
+    async def body(net: Net) -> None:
+        node = net.add(A)
+        await net.born()
+        before = list(node.store.scan(b""))
+        with pytest.raises(ProtocolError):
+            node.log.receive(B, b"\xc1 no frame")
+        await asyncio.sleep(0.01)
+        assert list(node.store.scan(b"")) == before
+
+    with_net(body)
