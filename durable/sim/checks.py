@@ -55,6 +55,12 @@ class Law:
     def stepped(self, process: SimProcess) -> None:
         """A process has run. Raises `LawBroken`."""
 
+    def begins(self) -> None:
+        """The nodes have found each other, and the storm begins."""
+
+    def healed(self) -> None:
+        """The storm is over, and every fault has been taken back."""
+
     def missing(self) -> str | None:
         """What does not yet hold that must hold once all is healed; None when all of it does."""
         return None
@@ -116,6 +122,8 @@ class Membership(Law):
 
     def missing(self) -> str | None:
         running = self.world.running()
+        if not running:
+            return "no node runs"
         truth: dict[NodeId, Member] = {}
         for process in running:
             own = [member for member in process.node.members() if member.node_id == process.name]
@@ -134,6 +142,7 @@ class Membership(Law):
         return None
 
 
+LOOK_S = 0.1
 Laws = Sequence[Law]
 """What a world is held to."""
 
@@ -149,5 +158,5 @@ def missing(laws: Laws) -> str | None:
 
 def hold_in_the_end(world: SimWorld, laws: Laws, limit_s: float) -> None:
     """Let time pass until everything holds that must hold in the end. Raises `LawBroken` past the limit."""
-    if not world.run_until(lambda: missing(laws) is None, limit_s):
+    if not world.run_until(lambda: missing(laws) is None, limit_s, look_s=LOOK_S):
         raise LawBroken("the truth in the end", world, f"after {limit_s:g} s of peace: {missing(laws)}")

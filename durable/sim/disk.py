@@ -52,6 +52,8 @@ class SimDisk:
         """How long a sync takes, from and to; drawn anew each time."""
         self.failing_syncs = 0
         """So many of the next syncs fail."""
+        self.on_write: Callable[[Batch], object] | None = None
+        """Called before each batch takes effect: for a judge."""
         self.torn = 0
         self.lost_batches = 0
         self._random = random
@@ -78,9 +80,26 @@ class SimDisk:
         self.crash()
         self._rows = InMemoryStore.open()
 
-    def rows(self) -> dict[bytes, bytes]:
+    def get(self, key: bytes) -> bytes | None:
         """What can be read now, whether durable or not: for a judge."""
-        return dict(self._rows.scan(b""))
+        return self._rows.get(key)
+
+    def rows(self, prefix: bytes = b"") -> dict[bytes, bytes]:
+        """All that can be read now, whether durable or not."""
+        return dict(self._rows.scan(prefix))
+
+    def durable(self, prefix: bytes = b"") -> dict[bytes, bytes]:
+        """What would be there if the machine died now, at the very least."""
+        rows = self.rows(prefix)
+        for _, undo in reversed(self._unsynced):
+            for key, value in undo:
+                if not key.startswith(prefix):
+                    continue
+                if value is None:
+                    rows.pop(key, None)
+                else:
+                    rows[key] = value
+        return rows
 
     # What the open store asks of it
 
@@ -143,6 +162,8 @@ class SimStore:
 
     def write(self, batch: Batch) -> None:
         disk = self._working()
+        if disk.on_write is not None:
+            disk.on_write(batch)
         undo = [(key, self._rows.get(key)) for key, _ in reversed(batch) if isinstance(key, bytes)]
         self._rows.write(batch)
         disk.wrote(sum(len(key) + len(value or b"") + 8 for key, value in batch), undo)

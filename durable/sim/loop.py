@@ -33,6 +33,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from heapq import heappop
 from math import ulp
+from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM
 from typing import Any, NoReturn, TypeVar
 
 from durable.errors import NotAllowedHere
@@ -128,6 +129,8 @@ class SimLoop(TimelessLoop):
         self._time = time
         self._inboxes = inboxes
         self._selector = _NothingToRead()
+        self.process: Any = None
+        """Whose loop it is: for code that runs on it and is part of an experiment."""
         self._dead = False
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -199,6 +202,10 @@ class SimLoop(TimelessLoop):
     def _check_closed(self) -> None:
         if not self._dead:
             super()._check_closed()  # type: ignore[misc]
+
+    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
+        """Every name is its own address here."""
+        return [(AF_INET, SOCK_STREAM, IPPROTO_TCP, "", (host, port))]
 
     # What would bring the real world in
 

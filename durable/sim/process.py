@@ -145,6 +145,7 @@ class SimProcess:
         self.streams: deque[Callable[[], object]] = deque()
         self.dropped: Counter[str] = Counter()
         self.loop = SimLoop(self.monotonic_s, (self.datagrams, self.streams))
+        self.loop.process = self
         self.loop.set_exception_handler(self._failed)
         self.clock = SystemClock(wall=lambda: machine.wall_s(self.now), monotonic=self.monotonic_s)
         self.entropy = SeededEntropy(f"{self.world.seed}/{self.name}/{self.life}")

@@ -16,28 +16,25 @@ from dataclasses import dataclass, field
 
 from durable.sim.checks import LawBroken, Laws, Membership, NothingUnhandled, hold_in_the_end
 from durable.sim.faults import Storm
+from durable.sim.journals import Journals
 from durable.sim.records import Beliefs
+from durable.sim.work import Clients, make_runner
 from durable.sim.world import SimWorld
 
 BIRTH_LIMIT_S = 30.0
 PEACE_LIMIT_S = 300.0
 
 
-def _nothing(world: SimWorld) -> None:
-    """Nobody asks anything of the nodes."""
-
-
 @dataclass(frozen=True)
 class Scene:
     """What a seed is played in.
 
-    ``make_world`` gives an empty world, ``laws`` what it is held to (made before the first process starts), ``work`` sets going
-    what is asked of the nodes, once they have found each other.
+    ``make_world`` gives an empty world, ``laws`` what it is held to, made before the first process starts. Whoever asks
+    something of the nodes meanwhile is a law too: that all of it is answered.
     """
 
     make_world: Callable[[int], SimWorld]
     laws: Callable[[SimWorld], Laws]
-    work: Callable[[SimWorld], None] = _nothing
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,15 @@ def members_only(world: SimWorld) -> Laws:
     return [Membership(world), NothingUnhandled(world)]
 
 
+def workflows_too(world: SimWorld) -> Laws:
+    """Those, and what replicated journals promise, with clients that ask for work all the while."""
+    journals = Journals(world)
+    return [*members_only(world), journals, Clients(world, journals)]
+
+
 SCENES: dict[str, Scene] = {
     "members": Scene(lambda seed: SimWorld(seed, drift=1e-3), members_only),
+    "workflows": Scene(lambda seed: SimWorld(seed, make_node=make_runner, drift=1e-3), workflows_too),
 }
 
 
@@ -82,9 +86,12 @@ def play(seed: int, scene: Scene | str = "members", *, nodes: int = 5, seconds: 
                 world.start(f"node-{number}")
             hold_in_the_end(world, laws, BIRTH_LIMIT_S)
             storm.begin()
-            chosen.work(world)
+            for law in laws:
+                law.begins()
             world.run(seconds)
             storm.heal()
+            for law in laws:
+                law.healed()
             hold_in_the_end(world, laws, PEACE_LIMIT_S)
         except LawBroken as error:
             broken = str(error)

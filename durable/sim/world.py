@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from durable.cluster.config import ClusterConfig
 from durable.cluster.node import ClusterNode
+from durable.errors import ClusterError, StoreError
 from durable.membership.member import NodeAddress, NodeId
 from durable.sim.events import EventQueue
 from durable.sim.network import Faults, SimNetwork
@@ -196,8 +197,11 @@ class SimWorld:
             self.note(process.name, "has joined")
             await node.closed()
             why = "has left"
-        except Exception as error:
+        except (ClusterError, StoreError) as error:
             why = f"ended: {type(error).__name__}: {error}"
+        except Exception as error:
+            why = f"ended: {type(error).__name__}"
+            self.unhandled(process, error)
         self.note(process.name, why)
         self._end(process)
 
@@ -305,13 +309,13 @@ class SimWorld:
         """Let so much time pass."""
         self.queue.run_until(self.now + seconds)
 
-    def run_until(self, holds: Callable[[], bool], limit_s: float) -> bool:
-        """Let time pass until the condition holds, looked at every 10 ms, at most ``limit_s``. Whether it does."""
+    def run_until(self, holds: Callable[[], bool], limit_s: float, look_s: float = LOOK_S) -> bool:
+        """Let time pass until the condition holds, looked at every ``look_s``, at most ``limit_s``. Whether it does."""
         until = self.now + limit_s
         while not holds():
             if self.now >= until:
                 return False
-            self.queue.run_until(min(until, self.now + LOOK_S))
+            self.queue.run_until(min(until, self.now + look_s))
         return True
 
     # What is to be seen
