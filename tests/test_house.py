@@ -38,7 +38,7 @@ LAYERS: list[set[str]] = [
     {"errors"},
 ]
 # Within a layer: who may see whom.
-SIDEWAYS = {("cli", "testing"), ("__main__", "cli"), ("journal", "routing"), ("workflows", "journal")}
+SIDEWAYS = {("cli", "testing"), ("testing", "sim"), ("__main__", "cli"), ("journal", "routing"), ("workflows", "journal")}
 # A repr asks the notebook room when a notebook asks for it, and not before: such imports stand inside functions.
 LAZILY = {"notebook", "storage", "runtime", "cli"}
 

@@ -24,7 +24,8 @@ from durable.membership.member import MemberStatus, NodeId
 from durable.membership.messages import Ping, PingReq
 from durable.membership.tuning import Tuning
 from durable.sim.network import Faults
-from durable.sim.swarm import Sent, Swarm
+from durable.sim.records import Sent
+from durable.sim.swarm import Swarm
 
 
 def first_detection_rounds(members: int, seed: int) -> int:
