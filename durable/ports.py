@@ -103,9 +103,42 @@ class Receiver(Protocol):
         connection, not where the peer listens.
         """
 
+    def frame(self, link: Link, data: bytes) -> None:
+        """The next frame of a link, dialled or accepted. The first frame of an accepted link is the first that is heard of it."""
+
+    def link_lost(self, link: Link) -> None:
+        """No more will come from this link, whoever ended it, and nothing goes to it. Told once for each link."""
+
+
+class Link(Protocol):
+    """A standing connection: frames both ways, in order, none missing between two that arrive.
+
+    ``peer`` is where the other side listens: whom `Transport.connect` was told to call or, of an accepted link, what the caller
+    says of itself (one that listens nowhere is named by its end of the connection). Links can be told apart and hashed.
+    """
+
+    @property
+    def peer(self) -> NodeAddress: ...
+
+    @property
+    def closed(self) -> bool: ...
+
+    def send(self, frame: bytes) -> bool:
+        """Queue one frame. Never waits. False: the link is closed, or too much waits already; nothing was queued.
+
+        Raises `ValueError` for a frame that is empty or longer than any link takes (32 MiB).
+        """
+
+    async def close(self) -> None:
+        """Send what is queued, for a bounded time, and end. Closing twice is fine."""
+
+    def abort(self) -> None:
+        """End at once; what is queued is lost."""
+
+
 
 class Transport(Protocol):
-    """Bytes between processes: datagrams, which may be lost, and streams of one question and its answer.
+    """Bytes between processes: datagrams, which may be lost, streams of one question and its answer, and links.
 
     What is forged, replayed, foreign or too long never reaches the `Receiver`: it is counted in ``dropped``, by reason.
     """
@@ -120,6 +153,9 @@ class Transport(Protocol):
 
     async def ask(self, to: NodeAddress, data: bytes) -> bytes:
         """One question; its answer. Raises `Unreachable` if none comes, for whatever reason and within a bounded time."""
+
+    async def connect(self, to: NodeAddress) -> Link:
+        """A link to whoever listens there. Raises `Unreachable`, within a bounded time."""
 
     async def close(self) -> None:
         """Stop to listen, and let go of every connection. Closing twice is fine."""

@@ -57,7 +57,7 @@ class _Child:
     def __init__(self, fields: dict[str, Any]) -> None:
         self._config = ClusterConfig(**fields)
         seal = seal_of(self._config.secrets, self._config.cluster_name)
-        self._transport = CutTransport(SocketTransport(self._config.bind_address, seal))
+        self._transport = CutTransport(SocketTransport(self._config.bind_address, seal, self._config.advertise_address))
         self._node: ClusterNode | None = None
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -40,7 +40,7 @@ from durable.membership.health import Evidence
 from durable.membership.member import Member, NodeAddress, NodeId
 from durable.membership.messages import decode, encode
 from durable.membership.swim import Swim
-from durable.ports import Clock, Entropy, Transport
+from durable.ports import Clock, Entropy, Link, Transport
 from durable.routing.partitions import PartitionRing
 from durable.transports.sockets import SocketTransport
 from durable.world import SystemClock, SystemEntropy
@@ -82,7 +82,9 @@ class ClusterNode:
         config.check_secured()
         self.config = config
         self.ring = PartitionRing(config.virtual_nodes_per_node, config.partitions)
-        self._transport = transport or SocketTransport(config.bind_address, seal_of(config.secrets, config.cluster_name))
+        self._transport = transport or SocketTransport(
+            config.bind_address, seal_of(config.secrets, config.cluster_name), config.advertise_address
+        )
         self._clock = clock or SystemClock()
         self._entropy = entropy or SystemEntropy()
         self._swim: Swim | None = None
@@ -225,6 +227,14 @@ class ClusterNode:
             return self._feed(sender, data[1:], asked=True)
         self._unreadable["unknown question"] += 1
         return None
+
+    def frame(self, link: Link, data: bytes) -> None:
+        """Nothing travels on links yet."""
+        self._unreadable["unknown frame"] += 1
+        link.abort()
+
+    def link_lost(self, link: Link) -> None:
+        """Nothing to do: none was used."""
 
     # The pump
 

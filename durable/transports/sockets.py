@@ -21,43 +21,56 @@ from durable.transports.tcp import Streams
 from durable.transports.udp import Datagrams
 
 if TYPE_CHECKING:
-    from durable.ports import Receiver
+    from durable.ports import Link, Receiver
 
 ATTEMPTS_MAX = 20
 BACKLOG = 128
+NOWHERE = NodeAddress("nowhere", 0)
+"""Where a transport listens that does not."""
 
 
 class SocketTransport:
     """The real one.
 
     Args:
-        bind: where to listen; port 0 lets the kernel choose.
+        bind: where to listen; port 0 lets the kernel choose. None: it calls others, and listens nowhere.
         seal: how packets are closed and opened; `Unsealed` for the loopback address.
+        advertise: what links say of where this side listens, if not where it binds; port 0 is the port that was bound.
     """
 
-    def __init__(self, bind: NodeAddress, seal: Seal | None = None) -> None:
+    def __init__(self, bind: NodeAddress | None, seal: Seal | None = None, advertise: NodeAddress | None = None) -> None:
         self.dropped: Counter[str] = Counter()
         self._bind = bind
+        self._advertise = advertise
         self._seal = seal or Unsealed()
         self._streams = Streams(self._seal, self.dropped)
         self._datagrams: Datagrams | None = None
 
     async def open(self, receiver: Receiver) -> NodeAddress:
         """Begin to listen. Raises `OSError`: the port is taken, the address is not this machine's."""
+        self._streams.receiver = receiver
+        if self._bind is None:
+            return NOWHERE
+        bound = await self._listen(self._bind, receiver)
+        self._streams.advertised = self._advertise and NodeAddress(self._advertise.host, self._advertise.port or bound.port)
+        self._streams.advertised = self._streams.advertised or bound
+        return bound
+
+    async def _listen(self, bind: NodeAddress, receiver: Receiver) -> NodeAddress:
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(self._bind.host, self._bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = await loop.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, where = found[0]
         for attempt in range(ATTEMPTS_MAX):
-            listening = _listening(family, (str(where[0]), self._bind.port))
+            listening = _listening(family, (str(where[0]), bind.port))
             host, port = listening.getsockname()[:2]
             try:
                 self._datagrams = await Datagrams.open((host, port), family, self._seal, receiver, self.dropped)
             except OSError:
                 listening.close()
-                if self._bind.port or attempt == ATTEMPTS_MAX - 1:
+                if bind.port or attempt == ATTEMPTS_MAX - 1:
                     raise
             else:
-                await self._streams.listen(listening, receiver)
+                await self._streams.listen(listening)
                 return NodeAddress(host, port)
         raise AssertionError("the last attempt returns or raises")
 
@@ -69,6 +82,10 @@ class SocketTransport:
     async def ask(self, to: NodeAddress, data: bytes) -> bytes:
         """One question; its answer. Works without `open`. Raises `Unreachable`."""
         return await self._streams.ask(to, data)
+
+    async def connect(self, to: NodeAddress) -> Link:
+        """A link. Raises `Unreachable`."""
+        return await self._streams.connect(to)
 
     async def close(self) -> None:
         """Let go of both sockets and of every connection."""

@@ -11,6 +11,7 @@ import pytest
 
 from durable.errors import Unreachable
 from durable.membership.member import NodeAddress
+from durable.ports import Link
 from durable.transports import tcp
 from durable.transports.cut import CutTransport
 from durable.transports.names import Names
@@ -34,6 +35,12 @@ class Heard:
 
     async def question(self, sender: NodeAddress, data: bytes) -> bytes | None:
         return None if self.answer is None else self.answer + data
+
+    def frame(self, link: Link, data: bytes) -> None:
+        raise AssertionError("no links here: see test_links")
+
+    def link_lost(self, link: Link) -> None:
+        raise AssertionError("no links here: see test_links")
 
 
 def key(secret: str = SECRET, cluster: str = "durable") -> Sealed:
