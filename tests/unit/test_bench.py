@@ -265,7 +265,9 @@ def test_figures_are_drawn_from_a_result_and_refuse_a_broken_one(tmp_path: Path)
 
 def test_the_page_of_measures_is_what_the_result_file_says() -> None:
     from bench.page import PAGE, page
+    from bench.studies import read_studies
 
     root = Path(__file__).resolve().parents[2]
-    document = json.loads((root / "book" / "measures" / "bench.json").read_text())
-    assert (root / PAGE).read_text() == page(document)
+    measures = root / "book" / "measures"
+    document = json.loads((measures / "bench.json").read_text())
+    assert (root / PAGE).read_text() == page(document, read_studies(measures))
