@@ -99,7 +99,7 @@ def agreement_s(members: int, seed: int, tuning: Tuning | None = None) -> float:
     """Seconds from a SIGKILL until every survivor believes it."""
     swarm = Swarm(seed, tuning)
     swarm.start_converged(members)
-    swarm.run(5 + 30 * swarm.random.random())
+    swarm.run((5 + 30 * swarm.random.random()) * swarm.tuning.interval_s)
     victim = swarm.random.choice(sorted(swarm.processes))
     began = swarm.queue.now
     swarm.crash(victim)

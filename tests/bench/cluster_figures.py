@@ -110,11 +110,12 @@ def _false_deaths(both: Any, values: Mapping[str, Any]) -> None:
         for lifeguard, colour, marker in ((False, OTHER, "s"), (True, OWN, "o")):
             own = [point for point in values[study] if point["lifeguard"] == lifeguard]
             xs, ys = [point[x] for point in own], [statistics.mean(point[y]) for point in own]
-            axes.plot(xs, ys, color=colour, marker=marker, markersize=6, linewidth=2)
-            _label(axes, "with Lifeguard" if lifeguard else "without", (xs[-1], ys[-1]), colour)
+            name = "with Lifeguard" if lifeguard else "without"
+            axes.plot(xs, ys, color=colour, marker=marker, markersize=6, linewidth=2, label=name)
         axes.set_yscale("symlog", linthresh=1)
         axes.set_ylim(bottom=-0.3)
-        axes.margins(x=0.2)
+        axes.set_xticks(xs, [f"{tick:g}" for tick in xs])
+        axes.legend(frameon=False, labelcolor="linecolor", loc="center left")
         axes.set_xlabel(label)
         axes.set_ylabel("false deaths" + (" of the healthy" if y == "of_healthy" else ""))
         axes.set_title(title, loc="left", fontsize=11)
@@ -122,6 +123,8 @@ def _false_deaths(both: Any, values: Mapping[str, Any]) -> None:
 
 
 def _ring(both: Any, values: Mapping[str, Any]) -> None:
+    from matplotlib.ticker import FuncFormatter
+
     bars, curve = both
     rings = values["rings"]
     for place, (name, seen) in enumerate(rings.items()):
@@ -134,6 +137,7 @@ def _ring(both: Any, values: Mapping[str, Any]) -> None:
     bars.set_yticks(range(len(rings)), list(rings))
     bars.invert_yaxis()
     bars.set_xlim(0, 1.9 * max(max(seen["lookup"]) for seen in rings.values()))
+    bars.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
     bars.set_xlabel("lookups/s (more is better)")
     bars.set_title(f"{values['nodes']} nodes of {values['positions']} positions", loc="left", fontsize=11)
 
@@ -157,10 +161,11 @@ def _processes(both: Any, values: Mapping[str, Any]) -> None:
         for key, label, colour, marker in lines:
             ordered = sorted(seen[key])
             shares = [(index + 1) / len(ordered) for index in range(len(ordered))]
-            axes.plot(ordered, shares, color=colour, marker=marker, markersize=4, linewidth=2, drawstyle="steps-post")
-            _label(axes, label, (ordered[-1], 1.0), colour)
+            style = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 2, "drawstyle": "steps-post"}
+            axes.plot(ordered, shares, label=label, **style)
         axes.set_xlim(left=0)
-        axes.margins(x=0.35)
+        axes.set_ylim(0, 1.05)
+        axes.legend(frameon=False, labelcolor="linecolor", loc="lower right")
         axes.set_xlabel("seconds")
         axes.set_ylabel("share of the rounds")
         axes.set_title(f"Five processes, {'the defaults' if preset == 'default' else 'the LAN preset'}", loc="left", fontsize=11)

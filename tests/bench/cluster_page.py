@@ -141,7 +141,7 @@ def _processes(document: Values) -> str:
         lines.append(f"| a SIGKILL, {name} | {_quantiles(seen['agreement_s'])} |")
         lines.append(f"| a start, {name} | {_quantiles(seen['join_s'])} |")
     dead = sum(seen["false_deaths"] for seen in values["presets"].values())
-    return "\n".join(lines) + f"\n\nNobody else was called dead in any round: {dead} false deaths.\n" * (not dead)
+    return "\n".join(lines) + f"\n\nOthers than the killed one that were called dead, in all rounds: {dead}.\n"
 
 
 def _ring(document: Values) -> str:

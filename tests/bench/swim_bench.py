@@ -3,7 +3,7 @@
 Everything here is decided by seeds and runs in virtual time: it comes out the same on any machine, however loaded. Raw
 values are kept, one list a point; `cluster_figures` draws them and `cluster_page` puts them into words.
 
-Limits: a few hundred runs a point below 300 members, a few dozen crashes above; about a quarter of an hour in all.
+Limits: hundreds of runs a point in small clusters, a few dozen crashes in large ones; about ten minutes in all.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from durable.sim.swarm import Swarm
 
 SIZES = (3, 5, 10, 30, 100, 300, 1_000)
 LAN = Tuning(interval_s=0.1, suspect_timeout_s=0.5)
-PAUSES_S = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+PAUSES_S = (1.0, 2.0, 4.0, 6.0, 8.0)
 AWAKE_S = (0.05, 0.2)
 PAUSED_AMONG, PAUSED_FOR_S = 50, 600.0
+SHARE_OF_RUNS = ((10, 1), (30, 4), (100, 16), (300, 40))
 SLOW_AT_ONCE = (1, 2, 4, 8, 16)
 SLOW_PAUSE_S, SLOW_AWAKE_S, SLOW_FOR_S = 5.0, (0.001, 0.01), 200.0
 SCARCE_RIDES_FACTOR = 1
@@ -50,22 +51,23 @@ def measure(largest: int, runs: int, say: Callable[[str], None]) -> dict[str, An
         "join": [_join(loss, runs, say) for loss in (0.0, LOSS)],
         "hours": [_hour(seed, say) for seed in range(max(1, runs // 40))],
         "pauses": [
-            _pauses(pause_s, lifeguard, max(1, runs // 80), say) for lifeguard in (True, False) for pause_s in PAUSES_S
+            _pauses(pause_s, lifeguard, max(1, runs // 160), say) for lifeguard in (True, False) for pause_s in PAUSES_S
         ],
-        "slow": [_slow(many, lifeguard, max(1, runs // 80), say) for lifeguard in (True, False) for many in SLOW_AT_ONCE],
-        "scarce": [_scarce(lifeguard, max(1, runs // 40), say) for lifeguard in (True, False)],
+        "slow": [_slow(many, lifeguard, max(1, runs // 160), say) for lifeguard in (True, False) for many in SLOW_AT_ONCE],
+        "scarce": [_scarce(lifeguard, max(1, runs // 80), say) for lifeguard in (True, False)],
         "five": [_five(lifeguard, max(1, runs // 40), say) for lifeguard in (True, False)],
     }
 
 
 def _runs(size: int, runs: int) -> int:
     """Fewer runs of larger clusters: each costs more, and says more."""
-    return max(2, runs if size <= 30 else runs // 8 if size <= 100 else runs // 40 if size <= 300 else runs // 100)
+    share = next((share for most, share in SHARE_OF_RUNS if size <= most), 100)
+    return max(2, runs // share)
 
 
 def _detection(size: int, runs: int, say: Callable[[str], None]) -> Point:
     say(f"first detection, {size} members")
-    crashes = max(1, size // 40)
+    crashes = min(10, max(1, size // 20))
     seen = [found for seed in range(_runs(size, runs)) for found in first_detection_rounds(size, seed, crashes)]
     return {"members": size, "periods": seen}
 
