@@ -52,17 +52,21 @@ def _detection(axes: Any, values: Mapping[str, Any]) -> None:
     means = [statistics.mean(point["periods"]) for point in points]
     errors = [1.96 * statistics.stdev(point["periods"]) / len(point["periods"]) ** 0.5 for point in points]
     _line(axes, DETECTION, f"the paper: e/(e - 1) = {DETECTION:.2f}")
-    axes.plot(xs, [_expected(n) for n in xs], ":", color=GREY, linewidth=2)
-    note = "the same for n members, drawn at random"
-    axes.annotate(note, (xs[1], _expected(xs[1])), xytext=(8, -16), textcoords="offset points", color=GREY)
+    exact = [expected_periods(point["members"], point["crashes"]) for point in points]
+    axes.plot(xs, exact, ":", color=GREY, linewidth=2)
+    note = "exactly, for n members that ask in turn"
+    axes.annotate(note, (xs[1], exact[1]), xytext=(8, -20), textcoords="offset points", color=GREY)
     axes.errorbar(xs, means, yerr=errors, color=OWN, marker="o", markersize=6, linewidth=2, capsize=4)
     axes.set_ylim(1.0, 2.0)
     _members(axes, "First detection of a crash, mean and 95 % interval", "protocol periods", xs)
 
 
-def _expected(members: int) -> float:
-    """The mean number of periods until one of n - 1 has drawn the dead one among the n - 1 others that each knows."""
-    return 1 / (1 - (1 - 1 / (members - 1)) ** (members - 1))
+def expected_periods(members: int, crashes: int = 1) -> float:
+    """The mean number of periods until the first survivor asks a dead one, when each goes round the n - 1 others in a random
+    order of its own: after k periods a survivor has not asked it yet with probability 1 - k / (n - 1). For large n this is the
+    paper's e/(e - 1), where targets are drawn at random.
+    """
+    return sum((1 - k / (members - 1)) ** (members - crashes) for k in range(members - 1))
 
 
 def _load(axes: Any, values: Mapping[str, Any]) -> None:

@@ -47,7 +47,8 @@ def _simulated(values: Values) -> str:
             f"--workloads W11`). The papers are named in the [references](references.md); the dashed lines are theirs.\n",
             "### How soon a crash is noticed\n",
             "SWIM, section 3.1: every member pings one other a period, so however many there are, somebody pings the dead one in "
-            "the first period with probability 1 - 1/e, and the first ping comes after e/(e - 1) periods on average.\n",
+            "the first period with probability 1 - 1/e, and the first ping comes after e/(e - 1) periods on average. Here each "
+            "member goes round the others in an order of its own (section 4.3); for that, the dotted line is exact.\n",
             figure("w11-detection.svg", "Mean protocol periods until a crash is first noticed, against the number of members"),
             _detection_table(values["detection"]),
             "### What it costs\n",

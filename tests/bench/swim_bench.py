@@ -67,9 +67,9 @@ def _runs(size: int, runs: int) -> int:
 
 def _detection(size: int, runs: int, say: Callable[[str], None]) -> Point:
     say(f"first detection, {size} members")
-    crashes = min(10, max(1, size // 20))
+    crashes = min(25, max(1, size // 20))  # at one moment: a large cluster is dear to start
     seen = [found for seed in range(_runs(size, runs)) for found in first_detection_rounds(size, seed, crashes)]
-    return {"members": size, "periods": seen}
+    return {"members": size, "crashes": crashes, "periods": seen}
 
 
 def _load(size: int, say: Callable[[str], None]) -> Point:

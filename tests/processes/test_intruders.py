@@ -171,6 +171,8 @@ def test_what_was_recorded_and_is_sent_again_kills_nobody() -> None:
             await recorder.until(lambda packet: any(_refutes(claim) for claim in packet.claims))
 
             before, beliefs = await lists(cluster), len(cluster.history)
+            again = {line[3] for seen in before.values() for line in seen if line[0] == "node-3"}
+            assert again == {0}, "a new life was let in as it is: it had nothing to answer for"
             recorded = [datagram for datagram, _ in recorder.recorded]
             assert sum(_says(packet, "node-3", DEAD) for _, packet in recorder.recorded) > 0
             targets = [*map(cluster.address, everybody), address]
