@@ -26,7 +26,7 @@ from bench.stats import SCHEMA_VERSION, human, plan, table, turn
 from bench.studies import STUDIES, run_study
 from bench.workloads import CURVES, PEERS, WORKLOADS, Curve
 
-STANDARD = ("W1", "W2", "W2L", "W3", "W4", "W5", "W6", "W7", "BUSY")
+STANDARD = ("W1", "W2", "W2L", "W3", "W4", "W5", "W6", "W7", "BUSY", "W10", "W11", "W11P")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -30,7 +30,7 @@ LAN = Tuning(interval_s=0.1, suspect_timeout_s=0.5)
 PAUSES_S = (1.0, 2.0, 4.0, 6.0, 8.0)
 AWAKE_S = (0.05, 0.2)
 PAUSED_AMONG, PAUSED_FOR_S = 50, 600.0
-SHARE_OF_RUNS = ((10, 1), (30, 4), (100, 16), (300, 40))
+SHARE_OF_RUNS = ((10, 1), (30, 4), (100, 20), (300, 40))
 SLOW_AT_ONCE = (1, 2, 4, 8, 16)
 SLOW_PAUSE_S, SLOW_AWAKE_S, SLOW_FOR_S = 5.0, (0.001, 0.01), 200.0
 SCARCE_RIDES_FACTOR = 1
@@ -79,7 +79,7 @@ def _load(size: int, say: Callable[[str], None]) -> Point:
 
 def _spread(size: int, loss: float, runs: int, say: Callable[[str], None]) -> Point:
     say(f"spread of news, {size} members, loss {loss:.0%}")
-    seen = [round(spread_s(size, seed, loss), 4) for seed in range(max(3, _runs(size, runs) // 2))]
+    seen = [round(spread_s(size, seed, loss), 4) for seed in range(max(2, _runs(size, runs) // 2))]
     return {"members": size, "loss": loss, "seconds": seen}
 
 
