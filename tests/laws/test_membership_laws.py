@@ -19,6 +19,7 @@ from durable.sim.checks import Membership, NothingUnhandled, hold_in_the_end
 from durable.sim.network import Faults
 from durable.sim.world import SimWorld
 
+LEFT = MemberStatus.LEFT
 NAMES = [f"node-{number}" for number in range(1, 6)]
 ANY = st.sampled_from(NAMES)
 
@@ -133,6 +134,48 @@ def test_two_members_who_heard_the_same_believe_the_same(claims: list[Claim], ra
         return [(m.node_id, m.status, m.boot, m.incarnation) for m in swim.members() if m.node_id != "me"]
 
     assert believe(claims) == believe(random.sample(claims, len(claims)) + claims[:3])
+
+
+def member(name: str, claims: list[Claim], burying: bool = False) -> Swim:
+    """One that has heard these; ``burying``: and whose suspicions have since run out."""
+    swim = Swim(NodeId(name), NodeAddress(name), boot=1, random=Random(1))
+    swim.start(0.0)
+    swim.receive(0.0, NodeAddress("z"), Packet("durable", NodeId("z"), 1, None, tuple(claims)))
+    for now in (5.1, 5.4, 5.7) if burying else ():
+        swim.tick(now)
+    return swim
+
+
+def told(swim: Swim) -> list[Claim]:
+    """Its whole list, as it tells it to another: of one that left, by that one's own word."""
+    me = swim.me.node_id
+    return [
+        Claim(one.node_id, one.address, one.boot, one.incarnation, one.status, one.node_id if one.status is LEFT else me)
+        for one in swim.members()
+        if one.node_id != me
+    ]
+
+
+def merged(name: str, *swims: Swim) -> Swim:
+    return member(name, [claim for swim in swims for claim in told(swim)])
+
+
+def beliefs(swim: Swim) -> list[tuple[object, ...]]:
+    return [(one.node_id, one.status, one.boot, one.incarnation) for one in swim.members() if one.node_id in ("a", "b", "me")]
+
+
+@given(*[st.tuples(st.lists(CLAIMS, max_size=6), st.booleans())] * 3)
+def test_merging_lists_is_commutative_associative_and_idempotent(
+    one: tuple[list[Claim], bool], two: tuple[list[Claim], bool], three: tuple[list[Claim], bool]
+) -> None:
+    """SWIM, section 4.2, on whole lists, as push/pull exchanges them: what is believed in the end does not depend on who met whom
+    first. Some of those who meet have called members dead by then.
+    """
+    x, y, z = (member(name, *heard) for name, heard in (("x", one), ("y", two), ("z", three)))
+    assert beliefs(merged("p", x, y)) == beliefs(merged("q", y, x))
+    assert beliefs(merged("p", merged("q", x, y), z)) == beliefs(merged("r", x, merged("s", y, z)))
+    once = merged("p", x)
+    assert beliefs(merged("q", once, once)) == beliefs(once)
 
 
 @given(st.lists(CLAIMS, max_size=12))
