@@ -78,6 +78,8 @@ class LocalCluster:
         self._groups: dict[NodeId, int] = {}
         self._changed = asyncio.Event()
         self._began_s = 0.0
+        self._listeners: list[Callable[[], None]] = []
+        self._closed = False
 
     def __repr__(self) -> str:
         nodes = ", ".join(f"{process.node_id} {process.state}" for process in self._processes.values())
@@ -101,6 +103,23 @@ class LocalCluster:
     def running(self) -> tuple[NodeId, ...]:
         """The names whose process runs and is not paused."""
         return tuple(name for name, process in self._processes.items() if process.state == "running")
+
+    @property
+    def closed(self) -> bool:
+        """Whether all that ran is being, or has been, killed by `close`."""
+        return self._closed
+
+    def states(self) -> dict[NodeId, str]:
+        """What became of each process: "running", "paused" or "gone"."""
+        return {name: process.state for name, process in self._processes.items()}
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call ``changed`` after every report of a node and everything that is done here; what is returned ends that.
+
+        The last call comes when the cluster is about to be closed: all is still as it was then.
+        """
+        self._listeners.append(changed)
+        return lambda: self._listeners.remove(changed) if changed in self._listeners else None
 
     def address(self, node: str) -> NodeAddress:
         """Where a node listens."""
@@ -230,6 +249,10 @@ class LocalCluster:
 
     async def close(self) -> None:
         """Kill all. Closing twice is fine."""
+        if not self._closed:
+            self._closed = True
+            self._notify()
+        self._listeners.clear()
         await asyncio.gather(*(process.kill() for process in self._processes.values()))
         self._notify()
 
@@ -268,6 +291,8 @@ class LocalCluster:
 
     def _notify(self) -> None:
         self._changed.set()
+        for changed in list(self._listeners):
+            changed()
 
     def _describe(self) -> str:
         lines = []
