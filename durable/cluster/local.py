@@ -49,7 +49,7 @@ class Belief(msgspec.Struct, frozen=True):
 
 
 class Deed(msgspec.Struct, frozen=True):
-    """What was done to the cluster, and when: "kill node-3"."""
+    """What was done to the cluster, and when: "node-3 is killed"."""
 
     at_s: float
     words: str
@@ -220,26 +220,26 @@ class LocalCluster:
 
     async def kill(self, node: str) -> None:
         """SIGKILL. Returns when the process is gone, which is before the others notice."""
-        self._done(f"kill {node}")
+        self._done(f"{node} is killed")
         await self._process(node).kill()
         self._notify()
 
     async def pause(self, node: str) -> None:
         """SIGSTOP."""
-        self._done(f"pause {node}")
+        self._done(f"{node} stands still")
         self._process(node).pause()
         self._notify()
 
     async def resume(self, node: str) -> None:
         """SIGCONT."""
-        self._done(f"resume {node}")
+        self._done(f"{node} goes on")
         self._process(node).resume()
         self._notify()
 
     async def restart(self, node: str) -> None:
         """Kill it if it runs, and start the same name at the same address. Returns when it has been let in."""
         before = self._process(node)
-        self._done(f"restart {node}")
+        self._done(f"{node} restarts")
         await before.kill()
         await self._launch(before.node_id, before.address)
         await self._tell_cuts([before.node_id])
@@ -258,7 +258,7 @@ class LocalCluster:
         placed: dict[NodeId, int] = {}
         for number, group in enumerate(groups, 1):
             placed |= {self._process(node).node_id: number for node in group}
-        self._done("partition" if placed else "heal")
+        self._done("the network parts" if placed else "the network heals")
         self._groups = placed
         await self._tell_cuts(self.running)
         self._notify()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LEFT, RIGHT, AXIS_PX = 17.0, 98.5, 24
 LINE_PX, BETWEEN_PX = 6, 12
+AFTER = 0.05
 STROKES: Mapping[MemberStatus, str] = {
     MemberStatus.ALIVE: "stroke:#009e73;stroke-width:3",
     MemberStatus.SUSPECT: "stroke:#e69f00;stroke-width:3.4;stroke-dasharray:5 3",
@@ -101,7 +102,7 @@ def membership_timeline(
         marks: what else happened, and when: ``{"node-3 is killed": 2.1}``, in the seconds of the records. Of a cluster: what
             was done to it, unless something else is said.
         begin: whom each observer believed alive before the first record.
-        until_s: where the picture ends; by default at the last record or mark.
+        until_s: where the picture ends; by default a little after the last record or mark.
     """
     if not isinstance(history, Iterable):
         marks = [(deed.words, deed.at_s) for deed in history.deeds] if marks is None else marks
@@ -114,6 +115,9 @@ def membership_timeline(
     members = in_order(line.member for line in lines)
     first = 0.0 if begin else min([line.begin_s for line in lines] + [at for _, at in marked])
     last = max(line.end_s for line in lines)
+    if until_s is None:  # what was believed last is seen as well
+        last += (last - first) * AFTER
+        lines = [line._replace(end_s=last) if line.end_s == max(one.end_s for one in lines) else line for line in lines]
     observers = {name: in_order(line.observer for line in lines if line.member == name) for name in members}
     parts: list[str] = []
     top: float = 16 * len(marked) + 12

@@ -236,6 +236,15 @@ def test_a_timeline_has_a_line_for_every_observer_from_change_to_change() -> Non
     assert titles.count("node-1 believes node-5 SUSPECT") == 1 and len(titles) == 8
 
 
+def test_a_belief_that_came_last_is_seen_as_well() -> None:
+    swarm, _ = crashed()
+    dead = [one for one in swarm.beliefs if one.observer == "node-3" and one.member.status is MemberStatus.DEAD]
+    drawn = ET.fromstring(membership_timeline([one for one in swarm.beliefs if one.at <= dead[0].at]).html)
+    [line] = [one for one in drawn.iter("line") if one.findtext("title") == "node-3 believes node-5 DEAD"]
+    begin, end = (float((line.get(edge) or "").rstrip("%")) for edge in ("x1", "x2"))
+    assert end - begin > 2
+
+
 def test_the_words_of_a_timeline_hold_an_order_and_no_times() -> None:
     swarm, _ = crashed()
     told = str(membership_timeline(swarm.beliefs, {"node-5 is killed": 0.0}))
