@@ -127,5 +127,6 @@ def test_an_executed_notebook_keeps_the_last_state_for_a_page_without_a_kernel(t
     shown = "".join(state.get("value") or "" for state in states if isinstance(state.get("value"), str))
     assert NEEDS_A_KERNEL in shown and CLOSED in shown
     assert shown.count("3 nodes") == 1 and "durable-cross" in shown and "(gone)" in shown
-    assert [state["_options_labels"] for state in states if "_options_labels" in state] == [["node-1", "node-2", "node-3", "node-4"]]
+    [nodes] = [state["_options_labels"] for state in states if "_options_labels" in state]
+    assert nodes == ["node-1", "node-2", "node-3", "node-4"]
     assert all(state["disabled"] for state in states if state.get("_model_name") in ("ButtonModel", "DropdownModel"))
