@@ -22,7 +22,7 @@ from durable.notebook import (
     rumour,
     rumour_graph,
 )
-from durable.notebook.beliefs import stretches
+from durable.notebook.beliefs import mark_rows, stretches
 from durable.notebook.figure import Figure
 from durable.notebook.looks import colours, in_order, prefix_of, short_names
 from durable.notebook.owners import owners_of
@@ -131,6 +131,11 @@ def test_nine_nodes_have_a_colour_each_and_the_ninth_the_first_again() -> None:
     palette = colours(nodes(9))
     assert len(set(palette.values())) == 8
     assert palette["node-9"] == palette["node-1"]
+
+
+def test_a_node_keeps_its_colour_when_others_are_gone() -> None:
+    assert colours(["node-4", "node-6"]) == {name: colours(nodes(6))[name] for name in ("node-4", "node-6")}
+    assert len(set(colours(["ada", "node-1", "ben"]).values())) == 3
 
 
 # --- the ring
@@ -243,6 +248,17 @@ def test_a_belief_that_came_last_is_seen_as_well() -> None:
     [line] = [one for one in drawn.iter("line") if one.findtext("title") == "node-3 believes node-5 DEAD"]
     begin, end = (float((line.get(edge) or "").rstrip("%")) for edge in ("x1", "x2"))
     assert end - begin > 2
+
+
+@given(st.lists(st.integers(17, 98), min_size=1, max_size=3, unique=True))
+def test_the_line_of_a_mark_crosses_the_words_of_no_other(places: list[int]) -> None:
+    rows = mark_rows([(f"node-{index} goes", x) for index, x in enumerate(places)])
+    assert sorted(row for _, _, row, _ in rows) == list(range(len(places)))
+    for words, x, row, anchor in rows:
+        wide = 5.5 * len(words) / 330 * 100
+        begin, end = (x, x + wide) if anchor == "start" else (x - wide, x)
+        assert begin >= 0 and end <= 100
+        assert not [other for _, other, above, _ in rows if above < row and begin <= other <= end]
 
 
 def test_the_words_of_a_timeline_hold_an_order_and_no_times() -> None:
