@@ -185,7 +185,7 @@ def _crossed(mark: tuple[str, float], anchor: str, others: Sequence[tuple[str, f
     wide = len(words) * CHAR_PX / PHONE_PX * 100
     begin, end = (x, x + wide) if anchor == "start" else (x - wide, x)
     outside = 100.0 if begin < 0 or end > 100 else 0.0
-    return outside + sum(begin - 1 <= other <= end + 1 for one, other in others if (one, other) != mark)
+    return outside + sum(begin - 0.3 <= other <= end + 0.3 for one, other in others if (one, other) != mark)
 
 
 def _mark(words: str, x: float, row: int, anchor: str, height: float) -> str:
