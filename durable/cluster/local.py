@@ -70,6 +70,8 @@ class LocalCluster(Sight):
         preset: "lan" (fast, the default) or "default".
         store: "rocksdb", "leveldb" or "memory"; or one for each node, the last for all further ones.
         data: the folder for their folders; without one a temporary one, which is deleted at the end.
+        seeds: how many of the others each is told at its start; it is to find the rest. With an app, the first ``n`` found the
+            cluster together, and each is told of all of them.
         changes: further fields of `ClusterConfig`, the same for every node.
 
     Raises:
@@ -84,6 +86,7 @@ class LocalCluster(Sight):
         preset: str = "lan",
         store: str | Sequence[str] = "rocksdb",
         data: str | Path | None = None,
+        seeds: int = 3,
         **changes: Any,
     ) -> None:
         if not 1 <= n <= NODES_MAX:
@@ -94,7 +97,7 @@ class LocalCluster(Sight):
         if not self._engines or not set(self._engines) <= set(ENGINES):
             raise ValueError(f"store is {store!r}; it must be one of {', '.join(ENGINES)}, or one for each node")
         super().__init__(int(changes.get("partitions", PARTITIONS)))
-        self._n = n
+        self._n, self._seeds = n, seeds
         self._app = pack_app(app)
         self._fields = {**PRESETS[preset], **changes}
         self._data = Path(data) if data is not None else None
@@ -155,23 +158,27 @@ class LocalCluster(Sight):
         if taken >= NODES_MAX:
             raise ValueError(f"{NODES_MAX} nodes are the most that are started on one machine")
         await self._launch(name, number=taken)
+        self._done(f"{name} joins")
         await self._tell([name])
         await self._join(name)
         return name
 
     async def kill(self, node: str) -> None:
         """SIGKILL. Returns when the process is gone, which is before the others notice."""
+        self._done(f"{node} is killed")
         await self._process(node).kill()
         self._notify()
 
     async def pause(self, node: str) -> None:
         """SIGSTOP."""
+        self._done(f"{node} stands still")
         self._process(node).pause()
         self._notify()
 
     async def resume(self, node: str) -> None:
         """SIGCONT; it is told of cuts and faults that it missed."""
         process = self._process(node)
+        self._done(f"{node} goes on")
         process.resume()
         if process.node_id in self._untold:
             await self._tell([process.node_id])
@@ -180,6 +187,7 @@ class LocalCluster(Sight):
     async def restart(self, node: str) -> None:
         """Kill it if it runs, and start the same name at the same address, on the same folder. Returns when it has been let in."""
         before = self._process(node)
+        self._done(f"{node} restarts")
         await before.kill()
         await self._launch(before.node_id, before.address)
         await self._tell([before.node_id])
@@ -188,6 +196,7 @@ class LocalCluster(Sight):
     async def wipe(self, node: str) -> None:
         """Kill it, and delete what it kept: a disk that is lost. `restart` starts it with an empty one."""
         process = self._process(node)
+        self._done(f"{node} loses its disk")
         await process.kill()
         if not self.store_url(node).startswith("memory:"):
             await asyncio.to_thread(shutil.rmtree, self._folder(node), ignore_errors=True)
@@ -195,6 +204,7 @@ class LocalCluster(Sight):
     async def leave(self, node: str) -> None:
         """Let it hand over what it owns, and tell the others that it goes. Returns when its process is gone."""
         process = self._process(node)
+        self._done(f"{node} leaves")
         await process.order("leave")
         await process.gone()
         self._notify()
@@ -211,6 +221,7 @@ class LocalCluster(Sight):
         """Cut exactly these pairs of nodes, both ways."""
         both = [pair for one, other in pairs for pair in ((one, other), (other, one))]
         self._cuts = {(self._process(one).node_id, self._process(other).node_id): None for one, other in both}
+        self._done("the network parts" if both else "the network heals")
         await self._tell(self._processes)
         self._notify()
 
@@ -256,6 +267,7 @@ class LocalCluster(Sight):
 
     async def close(self) -> None:
         """Kill all. Closing twice is fine."""
+        self._close_listeners()
         if self._client is not None:
             await self._client.close()
             self._client = None
@@ -288,7 +300,7 @@ class LocalCluster(Sight):
         seeds = [str(self._processes[other].address) for other in self._founders]
         if name not in self._founders or not self._app:
             near = [other for other in self.running if other != name and self._joined(name, other)]
-            seeds = [str(self._processes[other].address) for other in near][:3]
+            seeds = [str(self._processes[other].address) for other in near][: self._seeds]
         await self._processes[name].order("join", seeds=seeds)
 
     async def _tell(self, names: Iterable[NodeId]) -> None:

@@ -34,13 +34,18 @@ class Belief:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A packet of the membership that left. ``copies``: how many of it will arrive."""
+    """A packet of the membership that left. ``arrivals``: when each of its copies will be there; empty if it is lost."""
 
     at: float
     source: NodeId
     target: NodeAddress
     packet: Packet
-    copies: int
+    arrivals: tuple[float, ...]
+
+    @property
+    def copies(self) -> int:
+        """How many of it will arrive."""
+        return len(self.arrivals)
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,8 @@ class Swarm:
         now = self.queue.now
         self._hash.update(f"{now!r} {process.address} {effect.to} {copies!r} ".encode() + data)
         if self.on_sent is not None:
-            self.on_sent(Sent(now, process.node_id, effect.to, effect.packet, len(copies)))
+            arrivals = tuple([now + delay_s for delay_s in copies])
+            self.on_sent(Sent(now, process.node_id, effect.to, effect.packet, arrivals))
         for delay_s in copies:
             self.queue.at(now + delay_s, lambda: self._arrive(process.address, effect.to, data))
 

@@ -379,18 +379,18 @@ class SimWorld:
         self.datagrams += 1
         self.datagram_bytes_max = max(self.datagram_bytes_max, len(data))
         self._hash.update(f"{process.now!r} {process.name} {to} {delays!r} ".encode() + data)
-        self._tell_sent(process, to, data, len(delays))
+        self._tell_sent(process, to, data, tuple([process.now + delay_s for delay_s in delays]))
 
     def streamed(self, process: SimProcess, to: NodeAddress, data: bytes) -> None:
         """A frame of a connection has left."""
         self._hash.update(f"{process.now!r} {process.name} {to} : ".encode() + data)
-        self._tell_sent(process, to, data, 1)
+        self._tell_sent(process, to, data, (process.now,))
 
-    def _tell_sent(self, process: SimProcess, to: NodeAddress, data: bytes, copies: int) -> None:
+    def _tell_sent(self, process: SimProcess, to: NodeAddress, data: bytes, arrivals: tuple[float, ...]) -> None:
         if self.on_sent is not None:
             packet = packet_of(data)
             if packet is not None:
-                self.on_sent(Sent(process.now, NodeId(process.name), to, packet, copies))
+                self.on_sent(Sent(process.now, NodeId(process.name), to, packet, arrivals))
 
     def has_run(self, process: SimProcess) -> None:
         """A process has run what was due."""

@@ -23,7 +23,8 @@ from durable.sim.measures import (
     pauses,
     spread_s,
 )
-from durable.sim.swarm import Sent, Swarm
+from durable.sim.records import Sent
+from durable.sim.swarm import Swarm
 
 LAN = Tuning(interval_s=0.1, suspect_timeout_s=0.5)
 
