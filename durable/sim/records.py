@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from durable.cluster.frames import MEMBERSHIP
 from durable.errors import ProtocolError
 from durable.membership.member import Member, MemberStatus, NodeAddress, NodeId
 from durable.membership.messages import Packet, decode
+from durable.rpc.frames import MEMBERSHIP
 
 if TYPE_CHECKING:
     from durable.sim.process import SimProcess
