@@ -285,14 +285,19 @@ class Owner:
                 self.sync(node)
 
     def copies_made(self, goal: Members) -> bool:
-        """Whether all of ``goal`` that are alive, and a majority of it, hold what is committed, or nearly."""
+        """Whether all of ``goal`` that are alive, and a majority of it, hold what is committed, or nearly.
+
+        A disk that is no more, because another one speaks under its node's name, is not waited for: it may be that it can only be
+        replaced when this partition has moved.
+        """
         replica, home, made = self.replica, self.replica.home, 0
         for node, store in goal.items():
             peer = self.peers.get(node)
-            heard = peer is not None and peer.match != NOT_ADOPTED and home.stores.get(node) == store
+            there = home.stores.get(node) == store
+            heard = there and peer is not None and peer.match != NOT_ADOPTED
             if node == home.me or (heard and peer is not None and peer.match >= replica.commit - LAG_ENTRIES):
                 made += 1
-            elif home.is_live(node):
+            elif home.is_live(node) and (there or node not in home.stores):
                 return False
         return made > len(goal) // 2
 

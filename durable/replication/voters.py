@@ -165,16 +165,12 @@ class Voters:
             if owner is None or partition == ROSTER or replica.generation > roster.version or not owner.in_office:
                 continue
             goal = self.sets[partition]
-            if goal != replica.members:
-                owner.learn(goal)
-                if owner.copies_made(goal):
-                    owner.seal(Seal(roster.version, goal))
-            elif planned is not None:
-                owner.learn(planned[1][partition])
-                if owner.copies_made(planned[1][partition]):
-                    ready.append(partition)
-            else:
-                owner.learn({})
+            then = goal if planned is None else planned[1][partition]
+            owner.learn({**goal, **then})
+            if goal != replica.members and owner.copies_made(goal):
+                owner.seal(Seal(roster.version, goal))
+            elif planned is not None and owner.copies_made(then):
+                ready.append(partition)
         if planned is not None:
             self._report(planned[2], PlanReady(planned[0].version, ready))
         self._plan(roster)
