@@ -17,6 +17,9 @@ module         what it holds
 `rocksdb`      RocksDB, the default
 `leveldb`      LevelDB (extra ``leveldb``)
 `beside`       reading a folder that another process holds
+`syncer`       one fsync at a time: on the loop or in a thread
+`log`          group commit: many batches, one fsync
+`node`         what a node keeps in a store, and how it is read back
 =============  ======================================================================
 
 Importing this room imports neither engine: each is imported when a name that needs it is first used.
