@@ -48,6 +48,13 @@ class Belief(msgspec.Struct, frozen=True):
     was: MemberStatus | None
 
 
+class Deed(msgspec.Struct, frozen=True):
+    """What was done to the cluster, and when: "kill node-3"."""
+
+    at_s: float
+    words: str
+
+
 class LocalCluster:
     """A cluster of ``n`` processes, node-1 to node-n.
 
@@ -60,19 +67,21 @@ class LocalCluster:
     Args:
         n: how many nodes to start, 1 to 64.
         preset: "lan" (fast, the default) or "default".
+        seeds: how many of the others each is told at its start; it is to find the rest.
         changes: further fields of `ClusterConfig`, the same for every node.
 
     Raises:
         ValueError: ``n`` or the preset is out of range.
     """
 
-    def __init__(self, n: int, *, preset: str = "lan", **changes: Any) -> None:
+    def __init__(self, n: int, *, preset: str = "lan", seeds: int = 3, **changes: Any) -> None:
         if not 1 <= n <= NODES_MAX:
             raise ValueError(f"n is {n}; it must be between 1 and {NODES_MAX}")
         if preset not in PRESETS:
             raise ValueError(f"preset is {preset!r}; it must be one of {', '.join(PRESETS)}")
         self.history: deque[Belief] = deque(maxlen=HISTORY_MAX)
-        self._n = n
+        self.deeds: deque[Deed] = deque(maxlen=HISTORY_MAX)
+        self._n, self._seeds = n, seeds
         self._fields = {**PRESETS[preset], **changes}
         self._processes: dict[NodeId, NodeProcess] = {}
         self._groups: dict[NodeId, int] = {}
@@ -175,6 +184,10 @@ class LocalCluster:
         """Return when `converged`. Raises `TimeoutError`, with all views."""
         await self.wait_until(self.converged, timeout_s)
 
+    async def wait_believed(self, node: str, status: MemberStatus, timeout_s: float = PATIENCE_S) -> None:
+        """Return when every other running node believes this of one. Raises `TimeoutError`, with all views."""
+        await self.wait_until(lambda: set(self.beliefs_about(node).values()) == {status}, timeout_s)
+
     # Doing
 
     async def start(self) -> None:
@@ -200,28 +213,33 @@ class LocalCluster:
         if taken >= NODES_MAX:
             raise ValueError(f"{NODES_MAX} nodes are the most that are started on one machine")
         await self._launch(name)
+        self._done(f"{name} joins")
         await self._tell_cuts([name])
         await self._join(name)
         return name
 
     async def kill(self, node: str) -> None:
         """SIGKILL. Returns when the process is gone, which is before the others notice."""
+        self._done(f"kill {node}")
         await self._process(node).kill()
         self._notify()
 
     async def pause(self, node: str) -> None:
         """SIGSTOP."""
+        self._done(f"pause {node}")
         self._process(node).pause()
         self._notify()
 
     async def resume(self, node: str) -> None:
         """SIGCONT."""
+        self._done(f"resume {node}")
         self._process(node).resume()
         self._notify()
 
     async def restart(self, node: str) -> None:
         """Kill it if it runs, and start the same name at the same address. Returns when it has been let in."""
         before = self._process(node)
+        self._done(f"restart {node}")
         await before.kill()
         await self._launch(before.node_id, before.address)
         await self._tell_cuts([before.node_id])
@@ -230,6 +248,7 @@ class LocalCluster:
     async def leave(self, node: str) -> None:
         """Let it tell the others that it goes. Returns when its process is gone."""
         process = self._process(node)
+        self._done(f"{node} leaves")
         await process.order("leave")
         await process.gone()
         self._notify()
@@ -239,6 +258,7 @@ class LocalCluster:
         placed: dict[NodeId, int] = {}
         for number, group in enumerate(groups, 1):
             placed |= {self._process(node).node_id: number for node in group}
+        self._done("partition" if placed else "heal")
         self._groups = placed
         await self._tell_cuts(self.running)
         self._notify()
@@ -258,6 +278,9 @@ class LocalCluster:
 
     # How
 
+    def _done(self, words: str) -> None:
+        self.deeds.append(Deed(asyncio.get_running_loop().time() - self._began_s, words))
+
     def _process(self, node: str) -> NodeProcess:
         try:
             return self._processes[NodeId(node)]
@@ -274,7 +297,7 @@ class LocalCluster:
 
     async def _join(self, name: NodeId) -> None:
         seeds = [str(self._processes[other].address) for other in self.running if other != name and self._joined(name, other)]
-        await self._processes[name].order("join", seeds=seeds[:3])
+        await self._processes[name].order("join", seeds=seeds[: self._seeds])
 
     async def _tell_cuts(self, names: Iterable[NodeId]) -> None:
         orders = []

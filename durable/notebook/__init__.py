@@ -22,7 +22,7 @@ from durable.notebook.packets import packet_exchange
 from durable.notebook.panel import cluster_panel
 from durable.notebook.player import replay_player
 from durable.notebook.progress import progress
-from durable.notebook.rings import hash_ring, ring_changes
+from durable.notebook.rings import hash_ring, ring_changes, ring_of
 from durable.notebook.rumours import rumour, rumour_graph
 from durable.notebook.states import state_diagram, status_diagram
 from durable.notebook.tables import journal_table, replay_table, table
@@ -44,6 +44,7 @@ __all__ = [
     "replay_table",
     "retry_delays",
     "ring_changes",
+    "ring_of",
     "rumour",
     "rumour_graph",
     "state_diagram",

@@ -22,11 +22,14 @@ Read next: `durable.notebook.packets`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from durable.membership.member import Member, MemberStatus, NodeId
 from durable.notebook.figure import Figure, esc, svg, tag, text
 from durable.notebook.looks import WORDS, in_order
+
+if TYPE_CHECKING:
+    from durable.cluster.local import LocalCluster
 
 LEFT, RIGHT, AXIS_PX = 17.0, 98.5, 24
 LINE_PX, BETWEEN_PX = 6, 12
@@ -86,29 +89,34 @@ def stretches(
 
 
 def membership_timeline(
-    history: Iterable[Noted],
-    marks: Mapping[str, float] | None = None,
+    history: LocalCluster | Iterable[Noted],
+    marks: Mapping[str, float] | Sequence[tuple[str, float]] | None = None,
     begin: Mapping[str, Iterable[str]] | None = None,
     until_s: float | None = None,
 ) -> Figure:
     """One lane a member, one line an observer.
 
     Args:
-        history: records of `LocalCluster.history` or `Swarm.beliefs`.
-        marks: what else happened, and when: ``{"node-3 is killed": 2.1}``, in the seconds of the records.
+        history: a `LocalCluster`, or records of its ``history``, or of `Swarm.beliefs`.
+        marks: what else happened, and when: ``{"node-3 is killed": 2.1}``, in the seconds of the records. Of a cluster: what
+            was done to it, unless something else is said.
         begin: whom each observer believed alive before the first record.
         until_s: where the picture ends; by default at the last record or mark.
     """
+    if not isinstance(history, Iterable):
+        marks = [(deed.words, deed.at_s) for deed in history.deeds] if marks is None else marks
+        history = history.history
+    marked = sorted(marks.items() if isinstance(marks, Mapping) else marks or [], key=lambda mark: mark[1])
     notes = sorted(history, key=seconds)
-    lines = stretches(notes, max([until_s or 0.0, *(marks or {}).values()]), begin)
+    lines = stretches(notes, max([until_s or 0.0, *(at for _, at in marked)]), begin)
     if not lines:
         return Figure('<span class="durable-muted">nothing has changed</span>', "nothing has changed")
     members = in_order(line.member for line in lines)
-    first = 0.0 if begin else min([line.begin_s for line in lines] + list((marks or {}).values()))
+    first = 0.0 if begin else min([line.begin_s for line in lines] + [at for _, at in marked])
     last = max(line.end_s for line in lines)
     observers = {name: in_order(line.observer for line in lines if line.member == name) for name in members}
     parts: list[str] = []
-    top: float = 16 * len(marks or {}) + 12
+    top: float = 16 * len(marked) + 12
     y = top
     for name in members:
         height: float = LINE_PX * len(observers[name])
@@ -120,14 +128,10 @@ def membership_timeline(
         y += max(height, 14) + BETWEEN_PX
     height = y - BETWEEN_PX + 4
     frame = _axis(first, last, height, top) + "".join(
-        _mark(index, words, at, first, last, height) for index, (words, at) in enumerate(sorted((marks or {}).items(), key=_when))
+        _mark(index, words, at, first, last, height) for index, (words, at) in enumerate(marked)
     )
     picture = svg(frame + "".join(parts), f"what was believed of {', '.join(members)}", height + AXIS_PX)
-    return Figure(picture + _legend({line.status for line in lines}), _words(notes, members, marks or {}))
-
-
-def _when(item: tuple[str, float]) -> float:
-    return item[1]
+    return Figure(picture + _legend({line.status for line in lines}), _words(notes, members, marked))
 
 
 def _x(at: float, first: float, last: float) -> float:
@@ -171,7 +175,7 @@ def _legend(statuses: set[MemberStatus]) -> str:
     return tag("div", "".join(items), class_="durable-legend")
 
 
-def _words(notes: Sequence[Noted], members: Sequence[str], marks: Mapping[str, float]) -> str:
+def _words(notes: Sequence[Noted], members: Sequence[str], marks: Sequence[tuple[str, float]]) -> str:
     """Of each member: what was believed first, second, ..., and by how many."""
     lines = []
     for name in members:
@@ -183,4 +187,4 @@ def _words(notes: Sequence[Noted], members: Sequence[str], marks: Mapping[str, f
         lines.append(f"{name}: {told}")
     width = max(len(name) for name in members)
     lines = [f"{line.partition(':')[0]:<{width}}  {line.partition(': ')[2]}" for line in lines]
-    return "\n".join([*lines, *(f"mark: {words}" for words, _ in sorted(marks.items(), key=_when))])
+    return "\n".join([*lines, *(f"mark: {words}" for words, _ in marks)])

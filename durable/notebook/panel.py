@@ -22,8 +22,7 @@ from durable.membership.member import NodeId
 from durable.notebook.figure import esc, tag
 from durable.notebook.looks import in_order
 from durable.notebook.matrix import membership_matrix
-from durable.notebook.rings import hash_ring
-from durable.routing.ring import HashRing
+from durable.notebook.rings import hash_ring, ring_of
 
 if TYPE_CHECKING:
     from durable.cluster.local import LocalCluster
@@ -76,8 +75,9 @@ class ClusterPanel:
             self._choice.options = names
             self._choice.value = chosen if chosen in names else next(iter(names), None)
         self._matrix.value = membership_matrix(self._cluster).html
+        seen = self._cluster.members().get(NodeId(str(self._choice.value)), {})
         title = tag("div", f"the ring, as {esc(self._choice.value or 'nobody')} sees it")
-        self._ring.value = title + hash_ring(self._seen_ring()).html
+        self._ring.value = title + hash_ring(ring_of(seen, self._positions)).html
 
     def press(self, name: str) -> asyncio.Task[None]:
         """Do what the button of that name does, on the chosen node. The task ends when it is done, or could not be."""
@@ -103,14 +103,6 @@ class ClusterPanel:
             self._told(f"{words}: {error}")
         else:
             self._told(f"{words}: done")
-
-    def _seen_ring(self) -> HashRing:
-        ring = HashRing(self._positions)
-        view = self._cluster.members().get(NodeId(str(self._choice.value)), {})
-        for member in view.values():
-            if member.status.is_live:
-                ring.add_node(member.node_id)
-        return ring
 
     def _told(self, words: str) -> None:
         self._words.value = tag("div", esc(words) or "&#8203;")

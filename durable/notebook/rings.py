@@ -20,8 +20,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import cos, pi, sin
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from durable.membership.member import Member, NodeId
 from durable.notebook.figure import Figure, esc, html_table, svg, tag, text, text_table
 from durable.notebook.looks import NO_COLOUR, colours, in_order, ink, short_names, swatch
 from durable.routing.partitions import first_hash
@@ -41,6 +42,14 @@ class Arc(NamedTuple):
     begin: int
     end: int
     owner: str
+
+
+def ring_of(view: Mapping[Any, Member], virtual_nodes_per_node: int = 150) -> HashRing:
+    """The ring as one observer sees it: whom its list, one of ``LocalCluster.members()``, holds ALIVE or SUSPECT."""
+    ring = HashRing(virtual_nodes_per_node)
+    for name in in_order(name for name, member in view.items() if member.status.is_live):
+        ring.add_node(NodeId(name))
+    return ring
 
 
 def arcs(ring: HashRing) -> list[Arc]:

@@ -1,4 +1,4 @@
-"""The live panel over real processes: its buttons do what they say, what it shows follows, and at the end it keeps its last state."""
+"""The live panel over real processes: its buttons do what they say, it shows what follows, and keeps its last state."""
 
 from __future__ import annotations
 
