@@ -6,7 +6,8 @@
 
 imports the module, calls the function without arguments and shows what it returns as a notebook would show it:
 `_repr_html_`, in other builders the plain text. The content is the caption. So the figure of a table cannot differ from
-the table.
+the table. With `:folder: ../examples` the module is a file of that folder, which the page may quote as well: what draws
+the figure stands beside it.
 
     ```{doctable} shop.orders
     ```
@@ -22,8 +23,10 @@ Read next: `extension`.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,10 +66,15 @@ class Drawn(FromCode):
     """The `drawn` directive."""
 
     has_content = True
+    option_spec: ClassVar[dict[str, Any] | None] = {"class": directives.class_option, "folder": directives.unchanged_required}
 
     def made(self) -> list[nodes.Node]:
-        module, _, name = self.arguments[0].rpartition(".")
-        made = getattr(importlib.import_module(module), name)()
+        folder = None
+        if given := self.options.get("folder"):
+            folder = Path(self.get_source_info()[0]).parent / given
+            for path in files(folder):
+                self.env.note_dependency(str(path))
+        made = function(self.arguments[0], folder)()
         html, text = str(made._repr_html_()), str(made)
         if leak := find_leak(html):
             raise ValueError(f"it shows {leak}")
@@ -78,6 +86,20 @@ class Drawn(FromCode):
             self.state.nested_parse(self.content, self.content_offset, caption)
             figure += caption
         return [figure]
+
+
+def function(dotted: str, folder: Path | None = None) -> Callable[[], Any]:
+    """The function of that name: of an installed module, or of a file of ``folder``, which is read anew."""
+    module, _, name = dotted.rpartition(".")
+    if folder is None:
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+    path = folder / f"{module}.py"
+    spec = importlib.util.spec_from_file_location(module, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path.name} cannot be imported")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return getattr(made, name)  # type: ignore[no-any-return]
 
 
 class DocTable(FromCode):

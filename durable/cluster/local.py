@@ -68,6 +68,7 @@ class LocalCluster(Sight):
         n: how many nodes to start, 1 to 64.
         app: what they run: a module's name, or several, or definitions of this notebook. Without one they are members only.
         preset: "lan" (fast, the default) or "default".
+        seeds: how many of the others a member is told at its start; it is to find the rest. Founders of an app's cluster need all.
         store: "rocksdb", "leveldb" or "memory"; or one for each node, the last for all further ones.
         data: the folder for their folders; without one a temporary one, which is deleted at the end.
         changes: further fields of `ClusterConfig`, the same for every node.
@@ -82,6 +83,7 @@ class LocalCluster(Sight):
         *,
         app: App | None = None,
         preset: str = "lan",
+        seeds: int = 3,
         store: str | Sequence[str] = "rocksdb",
         data: str | Path | None = None,
         **changes: Any,
@@ -94,7 +96,7 @@ class LocalCluster(Sight):
         if not self._engines or not set(self._engines) <= set(ENGINES):
             raise ValueError(f"store is {store!r}; it must be one of {', '.join(ENGINES)}, or one for each node")
         super().__init__(int(changes.get("partitions", PARTITIONS)))
-        self._n = n
+        self._n, self._seeds = n, seeds
         self._app = pack_app(app)
         self._fields = {**PRESETS[preset], **changes}
         self._data = Path(data) if data is not None else None
@@ -155,23 +157,27 @@ class LocalCluster(Sight):
         if taken >= NODES_MAX:
             raise ValueError(f"{NODES_MAX} nodes are the most that are started on one machine")
         await self._launch(name, number=taken)
+        self._done(f"{name} joins")
         await self._tell([name])
         await self._join(name)
         return name
 
     async def kill(self, node: str) -> None:
         """SIGKILL. Returns when the process is gone, which is before the others notice."""
+        self._done(f"kill {node}")
         await self._process(node).kill()
         self._notify()
 
     async def pause(self, node: str) -> None:
         """SIGSTOP."""
+        self._done(f"pause {node}")
         self._process(node).pause()
         self._notify()
 
     async def resume(self, node: str) -> None:
         """SIGCONT; it is told of cuts and faults that it missed."""
         process = self._process(node)
+        self._done(f"resume {node}")
         process.resume()
         if process.node_id in self._untold:
             await self._tell([process.node_id])
@@ -180,6 +186,7 @@ class LocalCluster(Sight):
     async def restart(self, node: str) -> None:
         """Kill it if it runs, and start the same name at the same address, on the same folder. Returns when it has been let in."""
         before = self._process(node)
+        self._done(f"restart {node}")
         await before.kill()
         await self._launch(before.node_id, before.address)
         await self._tell([before.node_id])
@@ -188,6 +195,7 @@ class LocalCluster(Sight):
     async def wipe(self, node: str) -> None:
         """Kill it, and delete what it kept: a disk that is lost. `restart` starts it with an empty one."""
         process = self._process(node)
+        self._done(f"wipe {node}")
         await process.kill()
         if not self.store_url(node).startswith("memory:"):
             await asyncio.to_thread(shutil.rmtree, self._folder(node), ignore_errors=True)
@@ -195,6 +203,7 @@ class LocalCluster(Sight):
     async def leave(self, node: str) -> None:
         """Let it hand over what it owns, and tell the others that it goes. Returns when its process is gone."""
         process = self._process(node)
+        self._done(f"{node} leaves")
         await process.order("leave")
         await process.gone()
         self._notify()
@@ -209,6 +218,7 @@ class LocalCluster(Sight):
 
     async def cut(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Cut exactly these pairs of nodes, both ways."""
+        self._done("partition" if (pairs := list(pairs)) else "heal")
         both = [pair for one, other in pairs for pair in ((one, other), (other, one))]
         self._cuts = {(self._process(one).node_id, self._process(other).node_id): None for one, other in both}
         await self._tell(self._processes)
@@ -253,6 +263,7 @@ class LocalCluster(Sight):
 
     async def close(self) -> None:
         """Kill all. Closing twice is fine."""
+        self._end()
         if self._client is not None:
             await self._client.close()
             self._client = None
@@ -289,7 +300,7 @@ class LocalCluster(Sight):
         seeds = [str(self._processes[other].address) for other in self._founders]
         if name not in self._founders or not self._app:
             near = [other for other in self.running if other != name and self._joined(name, other)]
-            seeds = [str(self._processes[other].address) for other in near][:3]
+            seeds = [str(self._processes[other].address) for other in near][: self._seeds]
         await self._processes[name].order("join", seeds=seeds)
 
     async def _tell(self, names: Iterable[NodeId]) -> None:

@@ -33,16 +33,28 @@ class Belief(msgspec.Struct, frozen=True):
     was: MemberStatus | None
 
 
+class Deed(msgspec.Struct, frozen=True):
+    """What was done to the cluster, and when: "kill node-3"."""
+
+    at_s: float
+    words: str
+
+
 class Sight:
-    """The reading half of a `LocalCluster`. ``history`` holds every change of a belief, the newest `HISTORY_MAX` of them."""
+    """The reading half of a `LocalCluster`. ``history`` holds every change of a belief, ``deeds`` what was done to it; the newest
+    `HISTORY_MAX` of each.
+    """
 
     def __init__(self, partitions: int) -> None:
         self.history: deque[Belief] = deque(maxlen=HISTORY_MAX)
+        self.deeds: deque[Deed] = deque(maxlen=HISTORY_MAX)
         self._partitions = partitions
         self._processes: dict[NodeId, NodeProcess] = {}
         self._cuts: dict[tuple[NodeId, NodeId], None] = {}
         self._changed = asyncio.Event()
         self._began_s = 0.0
+        self._listeners: list[Callable[[], None]] = []
+        self._closed = False
 
     # What they said
 
@@ -55,6 +67,23 @@ class Sight:
     def running(self) -> tuple[NodeId, ...]:
         """The names whose process runs and is not paused."""
         return tuple(name for name, process in self._processes.items() if process.state == "running")
+
+    @property
+    def closed(self) -> bool:
+        """Whether all that ran is being, or has been, killed by `close`."""
+        return self._closed
+
+    def states(self) -> dict[NodeId, str]:
+        """What became of each process: "running", "paused" or "gone"."""
+        return {name: process.state for name, process in self._processes.items()}
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call ``changed`` after every report of a node and everything that is done here; what is returned ends that.
+
+        The last call comes when the cluster is about to be closed: all is still as it was then.
+        """
+        self._listeners.append(changed)
+        return lambda: self._listeners.remove(changed) if changed in self._listeners else None
 
     def address(self, node: str) -> NodeAddress:
         """Where a node listens."""
@@ -126,6 +155,10 @@ class Sight:
         """Return when `converged`. Raises `TimeoutError`, with all views."""
         await self.wait_until(self.converged, timeout_s)
 
+    async def wait_believed(self, node: str, status: MemberStatus, timeout_s: float = PATIENCE_S) -> None:
+        """Return when every other running node believes this of one. Raises `TimeoutError`, with all views."""
+        await self.wait_until(lambda: set(self.beliefs_about(node).values()) == {status}, timeout_s)
+
     async def wait_owned(self, timeout_s: float = PATIENCE_S) -> None:
         """Return when every partition has an owner that runs. Raises `TimeoutError`, with all views."""
         await self.wait_until(self.owned, timeout_s)
@@ -147,8 +180,20 @@ class Sight:
             self.history.append(Belief(at_s, process.node_id, member, was))
         self._notify()
 
+    def _done(self, words: str) -> None:
+        self.deeds.append(Deed(asyncio.get_running_loop().time() - self._began_s, words))
+
+    def _end(self) -> None:
+        """The last that listeners hear."""
+        if not self._closed:
+            self._closed = True
+            self._notify()
+        self._listeners.clear()
+
     def _notify(self) -> None:
         self._changed.set()
+        for changed in list(self._listeners):
+            changed()
 
     def _describe(self) -> str:
         lines = []

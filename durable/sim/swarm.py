@@ -52,13 +52,18 @@ class Belief:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A packet that left. ``copies``: how many of it will arrive."""
+    """A packet that left. ``arrivals``: when each of its copies will be there; empty if it is lost."""
 
     at: float
     source: NodeId
     target: NodeAddress
     packet: Packet
-    copies: int
+    arrivals: tuple[float, ...]
+
+    @property
+    def copies(self) -> int:
+        """How many of it will arrive."""
+        return len(self.arrivals)
 
 
 @dataclass(slots=True)
@@ -286,7 +291,7 @@ class Swarm:
         now = self.queue.now
         self._hash.update(f"{now!r} {process.address} {effect.to} {copies!r} ".encode() + data)
         if self.on_sent is not None:
-            self.on_sent(Sent(now, process.node_id, effect.to, effect.packet, len(copies)))
+            self.on_sent(Sent(now, process.node_id, effect.to, effect.packet, tuple(now + delay_s for delay_s in copies)))
         for delay_s in copies:
             self.queue.at(now + delay_s, lambda: self._arrive(process.address, effect.to, data))
 

@@ -53,9 +53,10 @@ def test_what_is_quoted_is_there(chapter: Path) -> None:
 
 @each_chapter
 def test_what_is_drawn_and_tabulated_is_there(chapter: Path) -> None:
-    for name, _, _ in directives(chapter, "drawn"):
-        module, _, function = name.rpartition(".")
-        assert getattr(importlib.import_module(module), function)()._repr_html_()
+    for name, options, _ in directives(chapter, "drawn"):
+        drawn = pytest.importorskip("bookstitch.drawn", reason="the extra `book` is not installed")
+        folder = chapter.parent / options["folder"] if "folder" in options else None
+        assert drawn.function(name, folder)()._repr_html_()
     for name, _, _ in directives(chapter, "doctable"):
         assert "\n====" in (inspect.getdoc(importlib.import_module(name)) or "")
     for _, options, _ in directives(chapter, "raw"):
@@ -84,10 +85,18 @@ def test_every_reference_is_cited_and_every_citation_has_its_reference() -> None
     assert cited == there
 
 
-def test_each_demonstration_stands_in_chapter_seven_in_order() -> None:
-    text = (ROOT / "book/chapters/07-demonstrations.md").read_text("utf8")
+MARKER = re.compile(r'^<!-- @demo:num="(\d+)" -->$', re.MULTILINE)
+
+
+def test_each_demonstration_stands_in_one_chapter_in_order_and_chapter_seven_leads_to_all() -> None:
+    texts = {chapter.stem: chapter.read_text("utf8") for chapter in CHAPTERS}
     numbers = [int(path.name[:2]) for path in sorted((ROOT / "demos").glob("[0-9][0-9]-*.ipynb"))]
-    assert [int(number) for number in re.findall(r'^<!-- @demo:num="(\d+)" -->$', text, re.MULTILINE)] == numbers
+    shown = {stem: [int(number) for number in MARKER.findall(text)] for stem, text in texts.items()}
+    assert sorted(number for found in shown.values() for number in found) == numbers
+    assert all(found == sorted(found) for found in shown.values())
+    for text in texts.values():
+        for anchor in re.findall(r'^\((demo-[\w-]+)\)=$', text, re.MULTILINE):
+            assert f"(#{anchor})" in texts["07-demonstrations"], f"chapter 7 does not lead to {anchor}"
 
 
 def sessions() -> list[object]:
