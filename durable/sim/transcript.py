@@ -17,6 +17,7 @@ run T                                  T seconds, every packet and change of bel
 run T changes                          only the changes of belief
 run T about X                          only packets from, to or about X, and beliefs of or about it
 members [A]                            what A (or everybody) believes
+replicas N seed S                      in place of ``swarm``: copies of a partition (`durable.sim.replicascript`)
 =====================================  =======================================================================
 
 **Limits.** Sequence numbers are left out: they start at random and say nothing.
@@ -30,6 +31,7 @@ from dataclasses import replace
 from durable.membership.member import Claim, MemberStatus
 from durable.membership.messages import Exchange, Join, JoinAck, Packet, Ping, PingReq, Refused
 from durable.sim.network import Faults
+from durable.sim.replicascript import ReplicaStage
 from durable.sim.swarm import Belief, Sent, Swarm
 
 
@@ -58,10 +60,11 @@ def play(text: str) -> str:
 
 
 class _Stage:
-    """The swarm of one transcript, and how its commands are carried out."""
+    """The swarm of one transcript, or its replicas, and how its commands are carried out."""
 
     def __init__(self) -> None:
         self._swarm: Swarm | None = None
+        self._replicas: ReplicaStage | None = None
 
     def do(self, command: str) -> list[str]:
         match command.split():
@@ -69,6 +72,13 @@ class _Stage:
                 self._swarm = Swarm(int(seed))
                 self._swarm.start_converged(int(count))
                 return []
+            case ["replicas", count, "seed", seed, *piece] if piece[:-1] in ([], ["piece"]):
+                self._replicas = ReplicaStage(int(seed), int(count), int(piece[-1]) if piece else None)
+                return []
+            case [verb, *words] if self._replicas is not None:
+                answers = self._replicas.do(verb, words)
+                if answers is not None:
+                    return answers
             case [verb, *words] if self._swarm is not None:
                 answers = self._to_swarm(self._swarm, verb, words)
                 if answers is not None:
