@@ -59,7 +59,7 @@ from durable.replication.messages import (
 )
 from durable.replication.messages import Confirmed as ConfirmedMessage
 from durable.replication.rows import decode_entry, decode_seal, is_seal
-from durable.sim.replicas import P, RANGE, Replicas, Said, Told
+from durable.sim.replicas import RANGE, P, Replicas, Said, Told
 
 QUIET = (Digest, DigestAnswer, AskChange, Plan, PlanReady, Confirm, ConfirmedMessage)
 """Said every second, whatever happens."""
@@ -222,5 +222,9 @@ def _chosen(rest: list[str]) -> list[Callable[[Said | Told], bool]]:
         case ["changes"]:
             return [lambda seen: isinstance(seen, Told)]
         case ["about", *names]:
-            return [lambda seen: any(one in names for one in ((seen.source, seen.target) if isinstance(seen, Said) else (seen.node,)))]
+            return [lambda seen: any(name in names for name in _ends(seen))]
     raise ValueError(f"cannot play: run ... {' '.join(rest)}")
+
+
+def _ends(seen: Said | Told) -> tuple[NodeId, ...]:
+    return (seen.source, seen.target) if isinstance(seen, Said) else (seen.node,)

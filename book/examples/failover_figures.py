@@ -1,0 +1,109 @@
+"""The figures of chapter 6: each is a run under a seed that stands here, drawn as it was recorded."""
+
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+from durable.membership.member import NodeId
+from durable.notebook import Figure
+from durable.notebook.replicated import replica_exchange
+from durable.notebook.sequence import BAD, GOOD, Arrow, Event, Note, Row, sequence
+from durable.sim.replicas import Replicas
+
+NODE_1, NODE_2, NODE_3 = NodeId("node-1"), NodeId("node-2"), NodeId("node-3")
+
+
+def obvious() -> Any:
+    spec = spec_from_file_location("naive", Path(__file__).with_name("naive.py"))
+    assert spec is not None and spec.loader is not None
+    spec.loader.exec_module(module := module_from_spec(spec))
+    return module
+
+
+def drawn(seed: int, **scheme: Any) -> Figure:
+    """A run of the obvious scheme, up to the violation."""
+    run, twice = obvious().play(seed, **scheme)
+    assert twice, "the seed shows what it is to show"
+    rows = [("", _row(kind, words)) for kind, *words in run.seen if words[3:] or kind not in ("copy", "ack")]
+    return sequence(rows, list(run.nodes), f"seed {seed}: {twice}", unit="")
+
+
+def _row(kind: str, words: list[str]) -> Row:
+    match kind, words:
+        case "sides", [one, other]:
+            return Event(f"cut: {_short(one)} | {_short(other)}" if one and other else "the network is whole again")
+        case "owns", [name, source, *journal]:
+            return Note(name, f"{name} takes over, with {source}'s journal: {_entries(journal)}")
+        case "commits", [name, place, entry, *before]:
+            again = f"; it was [{before[0]}]" if before else ""
+            return Note(name, f"{name} commits entry {place}: [{entry}]{again}", BAD if before else GOOD)
+        case _, [source, target, lost, *journal]:
+            return Arrow(source, target, f"{kind} {_entries(journal)}", bool(lost))
+    raise ValueError(kind)
+
+
+def _short(names: str) -> str:
+    return " ".join(name.removeprefix("node-") for name in names.split())
+
+
+def _entries(journal: list[str]) -> str:
+    return " ".join(f"[{entry}]" for entry in journal) or "empty"
+
+
+def two_live_sides() -> Figure:
+    return drawn(198)
+
+
+def the_same_three() -> Figure:
+    return drawn(1409, nodes=3, longest=True, majority=True)
+
+
+def recorded(happen: Callable[[Replicas], None]) -> Figure:
+    """Three nodes (seed 1) of which node-2 owns the partition; then what ``happen`` does, from the beginning of its clock."""
+    replicas = Replicas(seed=1, count=3)
+    replicas.run_until(lambda: replicas.owner() is not None)
+    replicas.run(0.3)
+    replicas.append(NODE_2, "a")
+    replicas.run(1.5)
+    replicas.seen.clear()
+    begin = replicas.queue.now
+    happen(replicas)
+    return replica_exchange(replicas.seen, [NODE_1, NODE_2, NODE_3], begin)
+
+
+def a_commit() -> Figure:
+    def happen(replicas: Replicas) -> None:
+        replicas.append(NODE_2, "b")
+        replicas.run(0.02)
+
+    return recorded(happen)
+
+
+def an_election() -> Figure:
+    def happen(replicas: Replicas) -> None:
+        replicas.cut(NODE_2, NODE_3)
+        replicas.append(NODE_2, "b")  # reaches node-1 only, and is committed with it
+        replicas.run(0.02)
+        replicas.crash(NODE_2)
+        replicas.believe(NODE_2, False)
+        replicas.run(1.0)
+
+    return recorded(happen)
+
+
+def a_zombie() -> Figure:
+    def happen(replicas: Replicas) -> None:
+        replicas.pause(NODE_2)
+        replicas.believe(NODE_2, False)
+        replicas.run(1.0)
+        replicas.append(NODE_2, "x")
+        replicas.resume(NODE_2)
+        replicas.run(0.02)
+
+    return recorded(happen)
+
+
+if __name__ == "__main__":
+    for figure in (two_live_sides, the_same_three, a_commit, an_election, a_zombie):
+        print(figure(), end="\n\n")
