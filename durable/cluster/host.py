@@ -197,7 +197,8 @@ class Host:
         return await self.desk.post(envelope)
 
     def _elsewhere(self, partition: int) -> ClusterError:
-        return self.core.error(partition)
+        owner, epoch = self.core.owner(partition)
+        return NotOwner(partition, owner, epoch[0])
 
     # The end
 

@@ -240,11 +240,13 @@ class LocalCluster(Sight):
 
     # Running workflows
 
-    async def client(self) -> ClusterClient:
-        """A new client of this cluster, to be closed by whoever asked for it."""
-        addresses = [str(self._processes[name].address) for name in self.running]
+    async def client(self, node: str | None = None) -> ClusterClient:
+        """A new client of this cluster, to be closed by whoever asked for it. It knows of all nodes, or of one as its only door."""
+        doors = self.running if node is None else (self._process(node).node_id,)
+        addresses = [str(self._processes[name].address) for name in doors]
         client = ClusterClient(addresses, secret_key=self._fields.get("secret_key"), cluster_name=self._cluster_name)
-        return await client.__aenter__()
+        await client.open()
+        return client
 
     async def submit(
         self, workflow: Workflow[Any, Any] | str, input: Any = MISSING, workflow_id: str | None = None

@@ -53,6 +53,7 @@ from durable.cluster.requests import (
     Submit,
 )
 from durable.cluster.tries import Tries
+from durable.desk.listing import merge
 from durable.errors import DurableError, NotOwner, Unanswered, Unreachable
 from durable.journal.codec import MISSING
 from durable.journal.entries import Attempt, Envelope, Failure, Row, Status, StatusRow, WorkflowMetadata
@@ -163,6 +164,10 @@ class RemoteDesk:
         refused: Failure | None = await self._read(envelope.receiver, Post(envelope))
         return refused
 
+    async def carry(self, envelope: Envelope) -> Failure | None:
+        """The same, as the `Courier` of this node's engine."""
+        return await self.post(envelope)
+
     async def listing(
         self,
         partitions: Sequence[int] | None,
@@ -171,19 +176,15 @@ class RemoteDesk:
         limit: int,
         after: str | None,
     ) -> list[WorkflowMetadata]:
-        place = self._place
         wanted = self._all(partitions)
         if after is not None:
             wanted = [one for one in wanted if one >= self.router.partition_of(after)]
         pages = await self._each(wanted, lambda some: Listing(some, status, workflow, limit, after))
-        return sorted((one for page in pages for one in page), key=lambda one: place(one.workflow_id))[:limit]
+        return merge(pages, limit)
 
     async def purge(self, partitions: Sequence[int] | None, older_than_s: float) -> list[str]:
         pages = await self._each(self._all(partitions), lambda some: Purge(some, older_than_s))
-        return sorted((one for page in pages for one in page), key=self._place)
-
-    def _place(self, workflow_id: str) -> tuple[int, bytes]:
-        return self.router.partition_of(workflow_id), workflow_id.encode()
+        return [workflow_id for page in pages for workflow_id in page]
 
     def _all(self, partitions: Sequence[int] | None) -> list[int]:
         return list(range(self.router.ring.partitions) if partitions is None else partitions)
@@ -269,14 +270,15 @@ class RemoteDesk:
         for one in group:
             one.heard(node, error)
 
-    async def learn_from(self, node: NodeId, within_s: float) -> None:
-        """Ask a node which partitions are whose, as far as it knows; if it does not say, nothing is learned."""
+    async def learn_from(self, node: NodeId, within_s: float) -> bool:
+        """Ask a node which partitions are whose, as far as it knows. Whether it said."""
         try:
             owned = self._owners() if node == self.router.me else await self._ask_node(node, Owners(), within_s)
         except DurableError:
-            return
+            return False
         for partition, owner, epoch in owned:
             self.router.learn(partition, NodeId(owner), epoch)
+        return True
 
 
 class RemoteExecutor:

@@ -27,8 +27,8 @@ from durable.routing.router import Local, Router
 
 PAUSE_S, PAUSE_S_MAX = 0.02, 1.0
 CANDIDATES_MAX = 16
-PATIENCE_SHARE = 3
-"""A node that says nothing for a third of the whole time is left, and the next is asked."""
+PATIENCE_SHARE, PATIENCE_S_MAX = 3, 5.0
+"""A node that says nothing for a third of the whole time, or so long, is left, and the next is asked."""
 
 
 class Tries:
@@ -57,7 +57,7 @@ class Tries:
     def patience_s(self, timeout_s: float) -> float:
         """How long the next node may take."""
         left_s = self._deadline - asyncio.get_running_loop().time()
-        return max(0.001, min(left_s, timeout_s / PATIENCE_SHARE))
+        return max(0.001, min(left_s, timeout_s / PATIENCE_SHARE, PATIENCE_S_MAX))
 
     def next_node(self) -> NodeId | None:
         """Whom to ask now. None: everybody was asked, and the round is over; or nobody is there to be asked."""

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING
 from durable.membership.member import NodeId
 from durable.replication.home import PROMISED
 from durable.replication.messages import ZERO, Epoch, HandOver, Prepare, Promise, PreVote, PreVoted, Refused
-from durable.replication.owner import Owner
 from durable.replication.transfer import Kind, Transfer
 
 if TYPE_CHECKING:
@@ -203,7 +202,7 @@ class Election:
         """The best log is this one, of this epoch: tell the others to adopt it."""
         replica, epoch = self.replica, self.epoch
         self.stop()
-        replica.owner = Owner(replica, epoch)
+        replica.owner = replica.owner_class(replica, epoch)
         replica.owner.begin()
 
     def on_refused(self, refused: Refused) -> None:

@@ -37,6 +37,7 @@ from durable.replication.messages import (
 )
 from durable.replication.moving import Move
 from durable.replication.replica import Replica
+from durable.replication.rows import ROSTER
 from durable.replication.transfer import Kind, Transfer
 
 
@@ -60,6 +61,8 @@ def on_sync(replica: Replica, sender: NodeId, sync: Sync) -> None:
     epoch = sync.epoch
     if epoch[1] != sender or replica.home.suspect or replica.is_past(sender, sync.generation):
         return
+    if replica.partition == ROSTER and sync.generation > replica.generation:
+        return  # what that generation begins with is the roster itself, and comes as RosterNews
     if not replica.accepts(epoch):
         refuse(replica, sender, sync.generation, epoch)
         return
@@ -82,7 +85,7 @@ def on_append(replica: Replica, sender: NodeId, append: Append) -> None:
         return
     if not replica.accepts(epoch):
         refuse(replica, sender, append.generation, epoch)
-    elif not replica.adopted(epoch):
+    elif not replica.fits(epoch, append.prev):
         if replica.transfer is None:
             replica.home.send(sender, Behind(replica.partition, append.generation, epoch))
     elif not replica.home.suspect:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from durable.membership.member import NodeId
 from durable.ports import Write
-from durable.replication.effects import Drop, Effect, InstallSnapshot, Persist, Send, SendSynced
+from durable.replication.effects import Committed, Drop, Effect, InstallSnapshot, Lost, Owned, Persist, Send, SendSynced
 from durable.replication.messages import Epoch, Message, Roster
+from durable.replication.rows import ROSTER
 
 if TYPE_CHECKING:
     from random import Random
@@ -68,6 +69,11 @@ class Home:
     def drop(self, partition: int, clear: tuple[bytes, ...], writes: Sequence[Write]) -> None:
         self.mark += 1
         self.effects.append(Drop(partition, clear, writes, self.mark))
+
+    def tell(self, news: Owned | Lost | Committed) -> None:
+        """To the engine, which does not know of the roster's partition."""
+        if news.partition != ROSTER:
+            self.effects.append(news)
 
     def send(self, to: NodeId, message: Message) -> None:
         self.effects.append(Send(to, message))

@@ -87,6 +87,10 @@ class Owner:
         store = self.replica.home.stores.get(node)
         return store is None or store in (self.replica.members.get(node), self.learners.get(node))
 
+    def follows(self, peer: Peer) -> bool:
+        """Whether entries are sent to it as they come: not before it has adopted what they build on."""
+        return peer.match != NOT_ADOPTED
+
     def sync(self, node: NodeId) -> None:
         replica = self.replica
         if self.speaks(node):
@@ -187,7 +191,7 @@ class Owner:
             entries = replica.log.slice(self.sent + 1, 1 << 62)
             append = Append(replica.partition, replica.generation, self.epoch, self.sent, entries, replica.commit)
             for node, peer in self.peers.items():
-                if peer.match != NOT_ADOPTED and self.speaks(node):
+                if self.follows(peer) and self.speaks(node):
                     home.send(node, append)
             self.sent = last
             home.when_synced(replica, self.epoch, last)
@@ -216,10 +220,10 @@ class Owner:
                 return
             self.in_office = True
             self.reported = replica.applied
-            home.effects.append(Owned(replica.partition, self.epoch))
+            home.tell(Owned(replica.partition, self.epoch))
         elif replica.applied > self.reported:
             self.reported = replica.applied
-            home.effects.append(Committed(replica.partition, replica.applied))
+            home.tell(Committed(replica.partition, replica.applied))
         if self.successor is not None and replica.commit == replica.log.last:
             home.send(self.successor, HandOver(replica.partition, replica.generation, self.epoch))
             replica.step_down(f"handed over to {self.successor}")

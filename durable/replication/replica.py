@@ -10,7 +10,7 @@ rule   says                                                         method, or p
 R1     nothing below ``promised`` is accepted; it never falls       `accepts`, `promise`
 R2     of a majority's logs, that of the highest ``log_epoch``      `rank`; `election`
        wins, then the longest
-R3     entries of an epoch only on top of that epoch's log          `adopted`; `transfer` stages the rest
+R3     entries of an epoch only on top of that epoch's log          `adopted`, `fits`, `is_whole`
 R4     committed is what a majority holds in the owner's epoch      `copies_needed`; `owner`
 R6     after a restart no epoch is continued                        a replica is loaded without a role
 R7     a disk that lost something does not vote                     `may_vote`
@@ -41,6 +41,7 @@ from durable.replication.home import Home
 from durable.replication.log import LogTail
 from durable.replication.messages import ZERO, Ack, Epoch, Promise, Superseded
 from durable.replication.moving import Move
+from durable.replication.owner import Owner
 from durable.replication.rows import (
     ROSTER,
     Seal,
@@ -56,7 +57,6 @@ from durable.replication.rows import (
 )
 
 if TYPE_CHECKING:
-    from durable.replication.owner import Owner
     from durable.replication.transfer import Transfer
 
 NOTHING = State()
@@ -104,6 +104,8 @@ class Replica:
         self._see_seal()
         self._resume_move()
 
+    owner_class: type[Owner] = Owner
+
     # The rules
 
     def accepts(self, epoch: Epoch) -> bool:
@@ -113,6 +115,14 @@ class Replica:
     def adopted(self, epoch: Epoch) -> bool:
         """R3. Whether this log is that of the epoch's owner (its beginning): only then do its entries fit."""
         return epoch == self.log_epoch
+
+    def fits(self, epoch: Epoch, prev: int) -> bool:
+        """R3. Whether entries of an epoch may go into this log: only if it is that epoch's, wherever they begin."""
+        return self.adopted(epoch)
+
+    def is_whole(self, transfer: Transfer) -> bool:
+        """R3. Whether what is staged may be swapped in: all that the epoch, or the generation, began with; never a piece."""
+        return transfer.end >= transfer.floor
 
     def rank(self, promise: Promise) -> tuple[Epoch, int]:
         """R2. Which of the promised logs holds all that can be committed: the one of the highest epoch, then the longest."""
@@ -188,7 +198,7 @@ class Replica:
         if self.transfer is not None and not self.transfer.is_base:
             self.transfer = None
         if owner is not None and owner.in_office:
-            self.home.effects.append(Lost(self.partition, owner.epoch, why))
+            self.home.tell(Lost(self.partition, owner.epoch, why))
 
     def extend(self, entries: Sequence[bytes]) -> None:
         """Append to the log."""

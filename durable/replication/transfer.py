@@ -30,7 +30,7 @@ from durable.ports import Write
 from durable.replication.effects import SendSnapshot
 from durable.replication.log import LogTail
 from durable.replication.messages import ZERO, BaseHeld, Epoch, Fetch, Members, Piece, Refused, SnapshotPiece
-from durable.replication.rows import applied_row, log_key, log_prefix
+from durable.replication.rows import ROSTER, applied_row, log_key, log_prefix
 
 if TYPE_CHECKING:
     from durable.replication.replica import Replica
@@ -92,7 +92,7 @@ class Transfer:
         return ZERO if self.is_base else self.epoch
 
     def _go_on(self) -> None:
-        if self.end >= self.floor:
+        if self.replica.is_whole(self):
             self.finish()
         else:
             self._ask()
@@ -150,10 +150,7 @@ class Transfer:
         replica.transfer = None
         if not self.still_wanted():
             return
-        if self.kind is Kind.CATCH_UP and self.rows is None:
-            # The same epoch, so the same entries: those that came meanwhile by themselves are kept.
-            self._overlap(replica.log.last)
-        elif self.kind is Kind.CATCH_UP and self.snapshot_index <= replica.log.last:
+        if self.kind is Kind.CATCH_UP and not self._is_news():
             return
         if self.is_base:
             replica.step_down("the partition has moved on")
@@ -169,11 +166,15 @@ class Transfer:
             replica.ack_due = True
             replica.home.dirty[replica.partition] = replica
 
-    def _overlap(self, last: int) -> None:
-        skip = min(last - self.start + 1, len(self.entries))
-        if skip > 0:
-            self.entries = self.entries[skip:]
-            self.start += skip
+    def _is_news(self) -> bool:
+        """Catching up: of the same epoch, so the same entries. What came meanwhile by itself is kept, never cut."""
+        last = self.replica.log.last
+        if last >= self.end or (self.rows is not None and self.snapshot_index <= last):
+            return False
+        if self.rows is None and last >= self.start:
+            del self.entries[: last + 1 - self.start]
+            self.start = last + 1
+        return True
 
     def _swap(self) -> None:
         replica, partition, log = self.replica, self.replica.partition, self.replica.log
@@ -214,6 +215,8 @@ def serve(replica: Replica, sender: NodeId, fetch: Fetch) -> None:
         return
     replica.pinned_until = home.now + 10 * home.tuning.gossip_interval_s
     if fetch.start <= log.base:
+        if replica.partition == ROSTER:
+            return
         home.effects.append(SendSnapshot(sender, replica.partition, fetch.generation, epoch))
     else:
         entries = log.slice(fetch.start, home.tuning.piece_bytes)

@@ -97,9 +97,13 @@ class Batches:
         return future
 
     async def barriers(self, partitions: Iterable[int]) -> None:
-        """Return when everything that was written to these partitions until now is durable."""
-        for barrier in [self.barrier(each) for each in partitions if each in self._open or each in self._on_the_way]:
-            await barrier
+        """Return when everything that was written to these partitions until now is durable, or they are here no more."""
+        under_way = [self.barrier(each) for each in partitions if each in self._open or each in self._on_the_way]
+        if under_way:
+            await asyncio.wait(under_way)
+        for error in [barrier.exception() for barrier in under_way]:
+            if error is not None and not isinstance(error, ClusterError):
+                raise error
 
     def promise(self, partition: int) -> asyncio.Future[Any]:
         """A future that `keep` completes, and `fail` or `drop` fails: nobody waits for what cannot be recorded any more."""

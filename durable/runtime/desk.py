@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from durable.errors import (
     NoQuorum,
+    NotOwner,
     OutcomeUnknown,
     Overloaded,
     WorkflowAlreadyExists,
@@ -206,21 +207,23 @@ class LocalDesk:
         after: str | None,
     ) -> list[WorkflowMetadata]:
         engine = self._engine
-        wanted = self._check_all(partitions)
-        await engine.batches.barriers(wanted)
+        wanted = await self._settle_all(partitions)
         found = admin.list_executions(engine, wanted, status, workflow, limit, after)
         await engine.batches.barriers(wanted)
-        for confirmed in [engine.log.confirm(partition) for partition in wanted]:
-            await confirmed
-        return found
+        lost = await self._overtaken(wanted)
+        if partitions is not None:
+            for error in lost.values():
+                raise error
+        return [one for one in found if keys.partition_of(one.workflow_id) not in lost] if lost else found
 
     async def purge(self, partitions: Sequence[int] | None, older_than_s: float) -> list[str]:
         engine = self._engine
-        wanted = self._check_all(partitions)
+        wanted = await self._settle_all(partitions)
+        purged = admin.purge(engine, wanted, older_than_s)
         await engine.batches.barriers(wanted)
-        purged = admin.purge(engine, [each for each in wanted if each in engine.here], older_than_s)
-        await engine.batches.barriers(wanted)
-        return purged
+        if partitions is not None:
+            engine.tenures.check_all(wanted)
+        return [each for each in purged if keys.partition_of(each) in engine.here]
 
     # ---
 
@@ -228,10 +231,14 @@ class LocalDesk:
         self._engine.check_open()
         return self._engine.tenures.check(workflow_id)
 
-    def _check_all(self, partitions: Sequence[int] | None) -> list[int]:
+    async def _settle_all(self, partitions: Sequence[int] | None) -> list[int]:
+        """These partitions, or all that are here, with all that was written to them durable. Raises `NotOwner`."""
         engine = self._engine
         engine.check_open()
         wanted = sorted(engine.here if partitions is None else partitions)
+        await engine.batches.barriers(wanted)
+        if partitions is None:
+            return [each for each in wanted if each in engine.here]
         engine.tenures.check_all(wanted)
         return wanted
 
@@ -259,6 +266,22 @@ class LocalDesk:
         """Return when what was read until now is durable, and certain to be the truth."""
         await self._engine.batches.barrier(partition)
         await self._engine.log.confirm(partition)
+
+    async def _overtaken(self, partitions: Sequence[int]) -> dict[int, NotOwner]:
+        """Which of them another node owns meanwhile. All are asked at once. Raises what else the log says."""
+        log = self._engine.log
+        lost: dict[int, NotOwner] = {}
+        asked = {partition: log.confirm(partition) for partition in partitions}
+        unconfirmed = [future for future in asked.values() if not future.done()]
+        if unconfirmed:
+            await asyncio.wait(unconfirmed)
+        errors = {partition: future.exception() for partition, future in asked.items()}
+        for partition, error in errors.items():
+            if isinstance(error, NotOwner):
+                lost[partition] = error
+            elif error is not None:
+                raise error
+        return lost
 
     async def _read(self, workflow_id: str, read: Callable[[StatusRow], T]) -> T:
         """What ``read`` makes of the status row and of the rows behind it: all of one moment."""

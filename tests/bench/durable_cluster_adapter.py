@@ -47,7 +47,7 @@ class Adapter:
             NODES, app="bench.cluster_workflows", preset=self.preset, store="rocksdb", data=folder / "cluster"
         )
         await self.cluster.start()
-        self.client = self.cluster.client()
+        self.client = await self.cluster.client()
 
     async def run(self, kind: Kind, workflow_id: str, count: int) -> int:
         return int(await (await self.submit(kind, workflow_id, count)).result())

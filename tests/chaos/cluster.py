@@ -120,7 +120,7 @@ async def _on_a_cluster(report: Report, folder: Path, seconds: float, kinds: tup
     stores = STORES[report.store]
     async with LocalCluster(NODES, app="chaos.cluster_app", preset="lan", store=stores, data=folder / "data") as cluster:
         urls = {str(node): cluster.store_url(node) for node in cluster.nodes}
-        clients = {f"client-{number}": cluster.client() for number in range(1, CLIENTS + 1)}
+        clients = {f"client-{number}": await cluster.client() for number in range(1, CLIENTS + 1)}
         load = Load(clients, random.Random(draw.getrandbits(64)))
         faults = Faults(cluster, draw, kinds, say=print if say else lambda _: None)
         loading = asyncio.create_task(load.run())

@@ -61,18 +61,19 @@ class Bench:
         return str(node)
 
     def owner(self, workflow_id: str) -> tuple[str, Any]:
+        """The node that owns it, and its epoch. Raises KeyError while it has none."""
         owner, epoch = self.cluster.owners()[partition_of(workflow_id)]
         return str(owner), epoch
 
     async def taken_from(self, node: str, workflow_id: str) -> None:
         """Wait until another node owns it."""
-        await self.cluster.wait_until(lambda: self.owner(workflow_id)[0] != node)
+        await self.cluster.wait_until(lambda: self.cluster.owner(workflow_id) not in (None, node))
 
 
 def on_cluster(n: int, body: Callable[[Bench, Any], Awaitable[None]], tmp_path: Path, **changes: Any) -> None:
     async def run() -> None:
         async with asyncio.timeout(120), LocalCluster(n, app="failover_app", data=tmp_path / "data", **changes) as cluster:
-            client = cluster.client()
+            client = await cluster.client()
             try:
                 await body(Bench(cluster, tmp_path), client)
             finally:
@@ -158,7 +159,7 @@ def test_an_owner_that_stood_still_and_goes_on_commits_nothing(tmp_path: Path) -
                 await asyncio.sleep(0.01)
         await bench.cluster.wait_converged()
         assert late[0].value != result[1], "what the zombie drew is not the result"
-        one_door = bench.cluster.client(zombie)
+        one_door = await bench.cluster.client(zombie)
         try:
             assert await result_of(one_door, "w") == result, "it tells what the others tell"
             assert str((await one_door.handle("w").metadata()).owner) == heir
@@ -240,7 +241,7 @@ def test_a_node_with_an_empty_disk_does_not_vote_until_it_is_let_back(tmp_path: 
 
 def test_every_node_takes_what_belongs_to_another_and_answers_for_it(tmp_path: Path) -> None:
     async def body(bench: Bench, client: Any) -> None:
-        doors = {node: bench.cluster.client(node) for node in bench.cluster.nodes}
+        doors = {node: await bench.cluster.client(node) for node in bench.cluster.nodes}
         try:
             for number, (node, door) in enumerate(doors.items()):
                 for each in range(6):

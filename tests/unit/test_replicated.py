@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -233,25 +234,19 @@ def test_a_majority_of_others_commits_while_the_own_disk_is_slow_and_none_commit
 
 
 def test_appends_past_the_bound_wait_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "TUNING", replace(TUNING, in_flight_entries_max=3))
+
     async def body(net: Net) -> None:
         node = net.add(A)
         await net.born()
-        real, most = node.log.core.append, 3
-        under_way: list[int] = []
-
-        def bounded(now: float, partition: int, writes: Any) -> int:
-            if len(under_way) >= most:
-                raise Overloaded("too much is on its way")
-            under_way.append(real(now, partition, writes))
-            return under_way[-1]
-
-        monkeypatch.setattr(node.log.core, "append", bounded)
         done: list[int] = []
         futures = []
         for number in range(10):
             future = node.log.append(7, [(KEY, b"%d" % number)])
-            future.add_done_callback(lambda _, number=number: (done.append(number), under_way.clear()))
+            future.add_done_callback(lambda _, number=number: done.append(number))
             futures.append(future)
+        with pytest.raises(Overloaded):
+            node.log.core.append(net.loop.time(), 7, [(KEY, b"one more")])
         await asyncio.gather(*futures)
         assert done == list(range(10))
         assert node.store.get(KEY) == b"9"
