@@ -91,12 +91,18 @@ class Election:
         if self.due_at is not None and home.now >= self.due_at and not self.stage:
             self.ask()
 
+    def inquire(self) -> None:
+        """Who does not campaign asks all the same, when no owner is heard: the partition may have moved, and this copy be free."""
+        replica, home = self.replica, self.replica.home
+        if replica.is_member(home.me) and not self.may_campaign() and self.owner_seems_gone():
+            self._send(PreVote(replica.partition, replica.generation, 0))
+
     def _place(self) -> int:
         home, place = self.replica.home, 0
         for node in self.replica.order:
             if node == home.me:
                 break
-            if home.is_live(node) and node not in home.witnesses:
+            if home.may_own(node):
                 place += 1
         return place
 

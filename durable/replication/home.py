@@ -44,7 +44,9 @@ class Home:
         self.suspect = ""
         """R7. Why this node's disk is not to be trusted, if it is not."""
         self.standing = True
-        """False: it campaigns for nothing more, because it leaves."""
+        """False: it campaigns for nothing more, because it leaves, or is a witness."""
+        self.resting: dict[NodeId, None] = {}
+        """The others of whom the same is so."""
         self.effects: list[Effect] = []
         self.mark = self.synced_mark = 0
         self.dirty: dict[int, Replica] = {}
@@ -56,6 +58,11 @@ class Home:
 
     def is_live(self, node: NodeId) -> bool:
         return self.live.get(node, False)
+
+    def may_own(self, node: NodeId) -> bool:
+        """Whether a node is alive, and would own a partition."""
+        standing = self.standing if node == self.me else node not in self.resting
+        return standing and self.live.get(node, False) and node not in self.witnesses
 
     def persist(self, writes: Sequence[Write]) -> int:
         self.mark += 1

@@ -68,11 +68,12 @@ class Roster(Struct, frozen=True, array_like=True):
 
 
 class Hello(Struct, frozen=True, array_like=True, tag=1):
-    """The first message of every frame."""
+    """The first message of every frame. ``stands``: I would own a partition; no, if I leave, or am a witness."""
 
     store_id: _Store
     cluster_id: _Store
     roster_version: _Number
+    stands: bool
 
 
 class PreVote(Struct, frozen=True, array_like=True, tag=2):

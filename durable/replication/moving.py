@@ -85,7 +85,7 @@ class Move:
     def _call_successor(self, mine: bool) -> None:
         replica, home = self.replica, self.replica.home
         for node in self.members:
-            if node in home.witnesses or not home.is_live(node):
+            if not home.may_own(node):
                 continue
             if node == home.me and mine:
                 replica.election.campaign()

@@ -167,7 +167,7 @@ class Replica:
     def preferred(self) -> NodeId | None:
         """The first of the ring that is alive and may own."""
         for node in self.order:
-            if self.home.is_live(node) and node not in self.home.witnesses:
+            if self.home.may_own(node):
                 return node
         return None
 
@@ -286,7 +286,7 @@ class Replica:
 
     def leave_generation(self, seal: Seal, index: int) -> None:
         """R8. The seal is committed: on to the next generation, as a member or as one who still holds what it begins with."""
-        owned = self.owner is not None
+        owned, before = self.owner is not None, self.order
         self.step_down(f"the partition moves to the replica set of roster {seal.version}")
         self.transfer = None
         if seal.members.get(self.home.me) == self.home.store_id:
@@ -299,6 +299,10 @@ class Replica:
         self.save()
         self.move = Move(self, seal.version, seal.members, index, hand_over=owned)
         self.move.offer()
+        if owned:
+            for node in before:
+                if node not in seal.members:
+                    self.home.send(node, Superseded(self.partition, seal.version, seal.members))
 
     def _resume_move(self) -> None:
         """After a restart: who knows of a committed seal goes on telling, until it is known not to be needed."""

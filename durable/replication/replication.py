@@ -179,7 +179,9 @@ class Replication:
     def hello(self) -> Hello:
         """The first message of every frame."""
         roster = self.roster
-        return Hello(self.home.store_id, roster.cluster_id if roster else b"", roster.version if roster else 0)
+        home = self.home
+        stands = home.standing and not self.witness
+        return Hello(home.store_id, roster.cluster_id if roster else b"", roster.version if roster else 0, stands)
 
     @property
     def voter(self) -> bool:
@@ -204,7 +206,7 @@ class Replication:
         if replica is not None and not replica.election.owner_seems_gone():
             return replica.promised[1], replica.promised
         for node in self.replica_set(partition):
-            if node != self.home.me and self.home.is_live(node) and node not in self.home.witnesses:
+            if node != self.home.me and self.home.may_own(node):
                 return node, self.epoch(partition)
         return None, self.epoch(partition)
 
@@ -294,7 +296,8 @@ class Replication:
             NotOwner, NoQuorum, Overloaded: nothing was appended.
         """
         self.home.now = now
-        return self._owner_of(partition).append(writes)
+        index: int = self._owner_of(partition).append(writes)
+        return index
 
     def confirm(self, now: float, partition: int) -> int:
         """Ask a majority whether this node still owns a partition; the number of the round that `Confirmed` will name.
@@ -378,6 +381,8 @@ class Replication:
                 replica.owner.watch()
             elif self._is_litter(replica):
                 replica.forget()
+            else:
+                replica.election.inquire()
         self._birth.beat()
         if roster is not None:
             self._planner.watch(roster)
@@ -423,16 +428,12 @@ class Replication:
             owner = replica.owner
             if owner is None or count >= count_max or not (owner.is_settled() or not home.standing):
                 continue
-            for node in replica.order:
-                if node in home.witnesses or not home.is_live(node):
-                    continue
-                if node == home.me and home.standing:
-                    break
+            # Its first choice, or, when this node leaves, whoever holds everything.
+            heirs = [node for node in replica.order if home.may_own(node)]
+            for node in heirs[:1] if home.standing else heirs:
                 if node != home.me and owner.may_hand_over_to(node):
                     owner.hand_over(node)
                     count += 1
-                    break
-                if home.standing:
                     break
 
     # The roster
@@ -531,6 +532,10 @@ class Replication:
             self._foreign.add(sender)
             return
         self._foreign.discard(sender)
+        if hello.stands:
+            home.resting.pop(sender, None)
+        else:
+            home.resting[sender] = None
         known = home.stores.get(sender)
         if known != hello.store_id and sender != home.me:
             home.stores[sender] = hello.store_id
@@ -545,7 +550,7 @@ class Replication:
 
     def _on_digest(self, sender: NodeId, digest: Digest) -> None:
         answers = [following.on_row(self.replicas.get(row[0]), sender, row) for row in digest.rows]
-        if answers:
+        if answers and not self.home.suspect:
             self.home.send_synced(sender, DigestAnswer(answers))
 
     def _on_digest_answer(self, sender: NodeId, answer: DigestAnswer) -> None:

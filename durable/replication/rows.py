@@ -86,7 +86,7 @@ def encode_entry(writes: Batch) -> bytes:
 
 
 def decode_entry(entry: bytes) -> list[Write]:
-    return _entry.decode(entry)  # type: ignore[return-value]
+    return _entry.decode(entry)
 
 
 def is_seal(entry: bytes) -> bool:

@@ -1,0 +1,210 @@
+"""Members come, go and are replaced: copies first, then the roster, then each partition's seal, then the next generation."""
+
+from __future__ import annotations
+
+from durable.replication import ROSTER
+from replicacluster import Cluster, Host
+
+
+def cluster_with_data(*names: str, **tuning: object) -> Cluster:
+    cluster = Cluster(*names, **tuning).born(*names)  # type: ignore[arg-type]
+    cluster.run(1)
+    write(cluster, b"1")
+    cluster.run(2)
+    return cluster
+
+
+def write(cluster: Cluster, value: bytes) -> None:
+    for partition, owner in sorted(cluster.owners().items()):
+        cluster[owner].append(partition, value)
+
+
+def settle(cluster: Cluster, version: int) -> None:
+    """Until the roster has that version, and every partition is where it says."""
+
+    def done() -> bool:
+        return cluster.version() == version and cluster.all_owned() and all(moved(cluster, p) for p in range(cluster.tuning.partitions))
+
+    cluster.run(60, until=done)
+
+
+def moved(cluster: Cluster, partition: int) -> bool:
+    owner = cluster[cluster.owners()[partition]]
+    assert owner.core is not None
+    status = owner.core.status(partition)
+    return status is not None and status.members == owner.core.replica_set(partition)
+
+
+def copies(cluster: Cluster, partition: int) -> set[str]:
+    return {host.name for host in cluster.hosts.values() if host.rows(partition)}
+
+
+def entries_of_all(cluster: Cluster) -> set[tuple[bytes, ...]]:
+    return {tuple(cluster[owner].rows(partition)) for partition, owner in cluster.owners().items()}
+
+
+def join(cluster: Cluster, name: str) -> Host:
+    host = cluster.add(name)
+    assert host.core is not None
+    host.core.ask_in(cluster.now)
+    return host
+
+
+def test_a_newcomer_gets_a_vote_when_it_holds_what_will_be_its_own() -> None:
+    cluster = cluster_with_data("a", "b", "c")
+    host = join(cluster, "d")
+    assert host.core is not None
+    cluster.run(60, until=lambda: cluster.version() == 2)
+    theirs = [p for p in range(4) if "d" in cluster.core("a").replica_set(p) or "d" in (host.core.replica_set(p))]
+    assert theirs and all(host.rows(partition) == [b"1"] for partition in theirs), "the data came before the vote"
+    settle(cluster, 2)
+    write(cluster, b"2")
+    cluster.run(10)
+    assert entries_of_all(cluster) == {(b"1", b"2")}
+
+
+def test_who_is_no_member_any_more_deletes_its_copy_when_a_majority_of_the_new_set_holds_one() -> None:
+    cluster = cluster_with_data("a", "b", "c")
+    join(cluster, "d")
+    settle(cluster, 2)
+    cluster.run(10)
+    for partition in range(4):
+        assert copies(cluster, partition) == set(cluster.core("a").replica_set(partition))
+
+
+def test_one_node_grows_to_two_and_three_and_what_it_had_before_it_was_a_cluster_goes_along() -> None:
+    cluster = Cluster("a", partitions=2)
+    for partition in range(2):
+        cluster["a"].disk.write((), [(partition.to_bytes(2, "big") + b"old", b"old")])
+    cluster.core("a").birth(0.0, (), ())
+    cluster["a"].turn()
+    cluster.run(2, until=cluster.all_owned)
+    join(cluster, "b")
+    settle(cluster, 2)
+    join(cluster, "c")
+    settle(cluster, 3)
+    cluster.run(3)
+    assert [host.rows(1) for host in cluster.hosts.values()] == [[b"old"]] * 3
+
+
+def test_a_leaving_node_serves_until_others_hold_what_it_had() -> None:
+    cluster = cluster_with_data("a", "b", "c", "d")
+    core = cluster.core("a")
+    core.hand_over_all(cluster.now)
+    core.ask_out(cluster.now)
+    settle(cluster, 2)
+    cluster.run(10)
+    assert "a" not in core.roster.voters and all("a" not in copies(cluster, partition) for partition in range(4))  # type: ignore[union-attr]
+    assert entries_of_all(cluster) == {(b"1",)}
+
+
+def test_three_nodes_can_shrink_to_one_when_asked() -> None:
+    cluster = cluster_with_data("a", "b", "c")
+    for version, name in ((2, "a"), (3, "b")):
+        cluster.core(name).ask_out(cluster.now)
+        settle(cluster, version)
+        cluster.run(5)
+    assert set(cluster.owners().values()) == {"c"} and entries_of_all(cluster) == {(b"1",)}
+
+
+def test_a_dead_voter_is_replaced_after_five_minutes_if_enough_remain() -> None:
+    cluster = cluster_with_data("a", "b", "c", "d")
+    cluster.kill("b")
+    cluster.run(290)
+    assert cluster.version() == 1
+    cluster.run(60, until=lambda: cluster.version() == 2)
+    settle(cluster, 2)
+    cluster.run(10)
+    for partition in range(4):
+        assert copies(cluster, partition) - {"b"} == {"a", "c", "d"}
+    assert entries_of_all(cluster) == {(b"1",)}
+
+
+def test_of_three_voters_a_dead_one_is_never_just_dropped() -> None:
+    """Shrinking to two would make the next failure fatal."""
+    cluster = cluster_with_data("a", "b", "c")
+    cluster.kill("b")
+    cluster.run(1000)
+    assert cluster.version() == 1
+
+
+def test_a_voter_that_was_removed_while_it_was_dead_comes_back_as_a_newcomer() -> None:
+    cluster = cluster_with_data("a", "b", "c", "d")
+    cluster.kill("b")
+    cluster.run(400)
+    settle(cluster, 2)
+    write(cluster, b"2")
+    cluster.run(1)
+    cluster.start("b")
+    settle(cluster, 3)
+    cluster.run(10)
+    assert entries_of_all(cluster) == {(b"1", b"2")}
+    for partition in range(4):
+        assert copies(cluster, partition) == set(cluster.core("b").replica_set(partition))
+
+
+def test_a_wiped_disk_under_an_old_name_has_no_vote_until_the_roster_knows_it() -> None:
+    cluster = cluster_with_data("a", "b", "c")
+    cluster["b"].stop()
+    cluster["b"].disk = type(cluster["b"].disk)(b"another disk")
+    cluster.start("b")
+    assert not cluster.core("b").voter
+    cluster.run(0.9)
+    assert cluster["b"].rows(0) == [], "no traffic for it yet"
+    cluster.core("b").ask_in(cluster.now)
+    settle(cluster, 2)
+    cluster.run(3)
+    assert cluster.core("b").voter and [cluster["b"].rows(p) for p in range(4)] == [[b"1"]] * 4
+
+
+def test_a_wiped_disk_and_one_survivor_decide_nothing() -> None:
+    """The wiped node forgot what it promised: its name alone makes no majority."""
+    cluster = cluster_with_data("a", "b", "c")
+    cluster["b"].stop()
+    cluster["b"].disk = type(cluster["b"].disk)(b"another disk")
+    cluster.kill("c")
+    cluster.start("b")
+    cluster.core("b").ask_in(cluster.now)
+    cluster.run(60)
+    assert cluster.owners() == {} and cluster.version() == 1
+
+
+def test_a_move_goes_on_when_its_owner_dies_between_the_seal_and_the_next_generation() -> None:
+    for after_s in (0.001, 0.003, 0.005, 0.008, 0.012, 0.02):
+        cluster = cluster_with_data("a", "b", "c")
+        join(cluster, "d")
+        cluster.run(60, until=lambda: any(host.core is not None and any(r.closed() for p, r in host.core.replicas.items() if p != ROSTER) for host in cluster.hosts.values()))  # noqa: E501, B023
+        sealing = next(host.name for host in cluster.hosts.values() if host.core and any(r.closed() for p, r in host.core.replicas.items() if p != ROSTER))
+        cluster.run(after_s)
+        cluster.kill(sealing)
+        cluster.run(20, until=cluster.all_owned)
+        cluster.run(5)
+        assert entries_of_all(cluster) == {(b"1",)}
+        cluster.start(sealing)
+        settle(cluster, 2)
+        cluster.run(10)
+        assert entries_of_all(cluster) == {(b"1",)}
+
+
+def test_a_roster_change_is_decided_by_a_majority_of_the_voters_before_it() -> None:
+    cluster = cluster_with_data("a", "b", "c")
+    cluster.kill("b")
+    cluster.kill("c")
+    join(cluster, "d")
+    cluster.run(60)
+    assert cluster.version() == 1
+
+
+def test_a_plan_whose_newcomer_dies_is_given_up_and_its_copies_are_deleted() -> None:
+    cluster = cluster_with_data("a", "b", "c")
+    host = join(cluster, "d")
+    for name in "abc":
+        cluster.cut([name], ["d"]) if name == "c" else None
+    cluster.run(2)
+    cluster.kill("d")
+    cluster.run(30)
+    cluster.cuts.clear()
+    assert cluster.version() == 1 and cluster.all_owned()
+    cluster.start("d")
+    cluster.run(100)
+    assert cluster.version() == 1 and all(host.rows(partition) == [] for partition in range(4))
