@@ -10,8 +10,10 @@ The source is meant to be read. In this order:
 2. `durable.workflows`: what an author writes, and the machine that runs it (pure).
 3. `durable.runtime`: one node: run, park, resume, recover.
 4. `durable.storage`: what a node keeps, and three engines to keep it in.
-5. `durable.membership` and `durable.routing`: who is there, and where a key would live (pure); `durable.transports` and
-   `durable.cluster` put them into processes, and `durable.sim` into a simulation. Workflows do not run across nodes yet.
+5. `durable.membership` and `durable.routing`: who is there, and where a workflow belongs (pure).
+6. `durable.replication`: who owns a partition, and what is committed (pure).
+7. `durable.desk`, `durable.cluster` and `durable.transports`: asking the owner, wherever it is, and processes that are nodes;
+   `durable.sim` puts the same into a simulation.
 """
 
 from durable.desk.handle import WorkflowHandle

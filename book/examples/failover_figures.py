@@ -1,12 +1,13 @@
 """The figures of chapter 6: each is a run under a seed that stands here, drawn as it was recorded."""
 
+import ast
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 from durable.membership.member import NodeId
-from durable.notebook import Figure
+from durable.notebook import Figure, table
 from durable.notebook.replicated import replica_exchange
 from durable.notebook.sequence import BAD, GOOD, Arrow, Event, Note, Row, sequence
 from durable.sim.replicas import Replicas
@@ -104,6 +105,17 @@ def a_zombie() -> Figure:
     return recorded(happen)
 
 
+def the_mutations() -> Figure:
+    """The table of the module that breaks the rules."""
+    source = Path(__file__).parents[2] / "tests" / "replicamutations.py"
+    lines = (ast.get_docstring(ast.parse(source.read_text("utf8"))) or "").splitlines()
+    rules = [number for number, line in enumerate(lines) if line.startswith("====")]
+    starts = [0, lines[rules[0]].index(" =") + 1, lines[rules[0]].rindex(" =") + 1]
+    cells = [[line[begin:end].strip() for begin, end in zip(starts, [*starts[1:], None], strict=True)] for line in lines]
+    heads, rows = cells[rules[0] + 1], cells[rules[1] + 1 : rules[2]]
+    return table(rows, *heads)
+
+
 if __name__ == "__main__":
-    for figure in (two_live_sides, the_same_three, a_commit, an_election, a_zombie):
+    for figure in (two_live_sides, the_same_three, a_commit, an_election, a_zombie, the_mutations):
         print(figure(), end="\n\n")
