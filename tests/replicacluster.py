@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
+from replicaworld import Disk
+
 from durable.membership.member import NodeId
 from durable.replication import Replication, ReplicationTuning, applied_index
 from durable.replication.effects import (
@@ -29,7 +31,6 @@ from durable.replication.effects import (
 )
 from durable.replication.messages import decode, encode
 from durable.replication.rows import PREFIX
-from replicaworld import Disk
 
 TRAVEL_S, FSYNC_S, NOTICE_S = 0.001, 0.002, 1.0
 
@@ -235,4 +236,5 @@ class Cluster:
         return self
 
     def version(self) -> int:
-        return max(host.core.roster.version for host in self.hosts.values() if host.core is not None and host.core.roster is not None)
+        cores = [host.core for host in self.hosts.values()]
+        return max(core.roster.version for core in cores if core is not None and core.roster is not None)

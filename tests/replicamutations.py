@@ -23,12 +23,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import structs
+from replicaworld import Node, P, ReplicaWorld, WatchedReplica, WatchedReplication
 
 from durable.replication.messages import Epoch, Promise
 from durable.replication.owner import Owner, Peer
 from durable.replication.rows import Loaded, decode_seal, encode_row, state_key
 from durable.replication.transfer import Kind, Transfer
-from replicaworld import Node, P, ReplicaWorld, WatchedReplica, WatchedReplication
 
 
 class Zombie(WatchedReplica):
@@ -144,7 +144,8 @@ class ResumingWorld(ReplicaWorld):
         super().start(node)
         core = node.core
         replica = core.replicas.get(P) if core is not None else None
-        if replica is not None and replica.promised == replica.log_epoch and replica.promised[1] == node.name and replica.may_vote():
+        led = replica is not None and replica.promised == replica.log_epoch and replica.promised[1] == node.name
+        if replica is not None and led and replica.may_vote():
             replica.owner = Owner(replica, replica.promised)
             replica.owner.adopted = replica.owner.in_office = True
             replica.owner.own_last = replica.log.last

@@ -6,14 +6,17 @@ a candidacy out of turn. After each step the laws are checked on the very object
 
 from __future__ import annotations
 
+from contextlib import suppress
 from random import Random
 from typing import Any
 
+from durable.errors import NoQuorum, NotOwner
 from durable.membership.member import NodeId
-from durable.replication import ROSTER, ZERO, Replication, ReplicationTuning, Roster
+from durable.replication import ZERO, Replication, ReplicationTuning, Roster
 from durable.replication.effects import (
     Apply,
     Committed,
+    Confirmed,
     Drop,
     InstallSnapshot,
     Owned,
@@ -26,7 +29,7 @@ from durable.replication.effects import (
 from durable.replication.messages import RosterNews, decode, encode
 from durable.replication.replica import Replica
 from durable.replication.roster import replica_sets
-from durable.replication.rows import PREFIX, applied_index, decode_entry, decode_seal, is_seal
+from durable.replication.rows import PREFIX, Seal, applied_index, decode_entry, decode_seal, is_seal
 
 P = 0
 """The one partition that these worlds have, beside the roster's."""
@@ -86,7 +89,7 @@ class Laws:
         self.logs: dict[Any, dict[int, bytes]] = {}
         """By epoch: what its owner's log held."""
         self.promised: dict[NodeId, Any] = {}
-        self.seen: dict[NodeId, tuple[Any, int, int]] = {}
+        self.seen: dict[NodeId, tuple[Any, int]] = {}
         self.rosters: dict[int, Roster] = {}
 
     def restarted(self, node: NodeId, core: Replication) -> None:
@@ -112,7 +115,7 @@ class Laws:
         log, epoch = replica.log, replica.log_epoch
         key = (epoch, replica.generation)
         owned = replica.owner is not None and replica.owner.epoch == epoch
-        state, last, generation = self.seen.get(node, (None, 0, 0))
+        state, last = self.seen.get(node, (None, 0))
         start = last + 1 if state == key and log.last >= last else log.base + 1
         if state == key and log.last < last and replica.ready:
             raise Violation(f"{node} lost entries {log.last + 1}..{last} of epoch {epoch}")
@@ -130,10 +133,10 @@ class Laws:
                 elif whole.get(index, entry) != entry or (index not in whole and index > replica.commit):
                     raise Violation(f"{node}'s log is no prefix of that of the owner of {epoch}, at {index}")
         elif replica.ready and replica.generation > 1 and state != key and not replica.next_generation:
-            if log.last != self.seals.get(replica.generation):
-                base = self.seals.get(replica.generation)
+            base = self.seals.get(replica.generation)
+            if log.last != base:
                 raise Violation(f"{node} began generation {replica.generation} with {log.last} entries; it has {base}")
-        self.seen[node] = (key, log.last, replica.generation)
+        self.seen[node] = (key, log.last)
 
     def _holds_all(self, node: NodeId, replica: Replica) -> None:
         """What is committed, in its own generation or an older one, is in every later owner's log."""
@@ -210,6 +213,8 @@ class Node:
         self.core: Replication | None = None
         self.held: list[Send | SendSynced] = []
         self.mark = 0
+        self.rounds: dict[int, int] = {}
+        """By round of reads: how many entries were committed anywhere when it was asked for."""
 
 
 class ReplicaWorld:
@@ -238,13 +243,14 @@ class ReplicaWorld:
         self.mutation = mutation
         self.wishes = wishes
         self.tuning = ReplicationTuning(
-            replicas=replicas, partitions=1, virtual_nodes_per_node=3, gossip_interval_s=1.0, tail_entries=tail, piece_bytes=60, handovers_max=1
+            replicas=replicas, partitions=1, virtual_nodes_per_node=3, gossip_interval_s=1.0, tail_entries=tail,
+            piece_bytes=60, handovers_max=1,
         )
         self.now = 0.0
         self.laws = Laws()
         self.net: list[tuple[NodeId, NodeId, Any, Any]] = []
         self.value = 0
-        self.counts = {"commits": 0, "owned": 0, "snapshots": 0, "generations": 0}
+        self.counts = {"commits": 0, "owned": 0, "snapshots": 0, "reads": 0}
         names = [NodeId(f"n{place}") for place in range(count)]
         self.nodes = [Node(name, Disk(name.encode())) for name in names]
         self.by_name = {node.name: node for node in self.nodes}
@@ -266,7 +272,7 @@ class ReplicaWorld:
             node.name, node.disk.store_id, laws=self.laws, tuning=self.tuning, random=self.random, now=self.now,
             rows=sorted(item for item in node.disk.rows.items() if item[0].startswith(PREFIX)),
         )  # fmt: skip
-        node.core, node.mark = core, 0
+        node.core, node.mark, node.rounds = core, 0, {}
         for other in self.names:
             core.seen(self.now, other, True)
         self.laws.restarted(node.name, core)
@@ -322,6 +328,11 @@ class ReplicaWorld:
                 self.counts["owned"] += 1
                 self.laws.check(node.name, core)
                 self.laws.applied(node.name, core.replicas[P].applied, node.disk.rows)
+            elif kind is Confirmed:
+                self.counts["reads"] += 1
+                asked, known = node.rounds[effect.round], core.replicas[P].commit
+                if known < asked:
+                    raise Violation(f"{node.name} reads as of {known}; when it asked, {asked} were committed")
             elif kind is Committed:
                 self.counts["commits"] = max(self.counts["commits"], effect.index)
         self.laws.check(node.name, core)
@@ -402,11 +413,10 @@ class ReplicaWorld:
             if replica is not None and replica.owner is not None and replica.owner.in_office and not replica.closed():
                 self.value += 1
                 key = b"\0\0" + b"%05d" % (self.value if random.random() < 0.7 else self.value % 7)
-                try:
+                with suppress(NotOwner, NoQuorum):
                     core.append(self.now, P, [(key, b"%d" % self.value)])
-                except Exception as error:  # noqa: BLE001
-                    if type(error).__name__ not in ("NotOwner", "NoQuorum", "Overloaded"):
-                        raise
+                    if random.random() < 0.3:
+                        node.rounds.setdefault(core.confirm(self.now, P), self.laws.last)
         elif dice < 0.60 + self.change:
             self.change_roster(node, core)
         elif dice < 0.60 + self.change + self.wishes:
@@ -447,8 +457,6 @@ class ReplicaWorld:
         if replica is not None and replica.owner is not None and replica.owner.in_office and core.roster is not None:
             goal = replica_sets(core.roster)[P]
             if goal != replica.members and core.roster.version > replica.generation:
-                from durable.replication.rows import Seal
-
                 replica.owner.seal(Seal(core.roster.version, goal))
 
     def run(self) -> None:
@@ -456,8 +464,13 @@ class ReplicaWorld:
             self.step()
 
 
-def roster_of(core: Replication) -> int:
-    return core.roster.version if core.roster is not None else 0
-
-
-__all__ = ["P", "ROSTER", "Disk", "Laws", "Node", "ReplicaWorld", "Violation"]
+KINDS: dict[str, dict[str, Any]] = {
+    "three": {},
+    "five": {"count": 5, "voters": 5, "replicas": 5},
+    "crashing": {"crash": 0.03},
+    "lossy": {"loss": 0.4, "double": 0.4, "crash": 0.04},
+    "truncating": {"tail": 0, "crash": 0.03},
+    "moving": {"count": 5, "change": 0.1, "steps": 800},
+    "roster": {"count": 5, "wishes": 0.08, "steps": 1200, "loss": 0.05, "crash": 0.004},
+}
+"""Worlds by what they are hard on."""

@@ -140,7 +140,8 @@ class RosterChanged:
 
 
 Effect: TypeAlias = (
-    Persist | Apply | InstallSnapshot | Drop | Send | SendSynced | SendSnapshot | Committed | Owned | Lost | Confirmed | RosterChanged
+    Persist | Apply | InstallSnapshot | Drop | Send | SendSynced | SendSnapshot
+    | Committed | Owned | Lost | Confirmed | RosterChanged
 )
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from durable.membership.member import NodeId
 from durable.replication.home import PROMISED
-from durable.replication.messages import ZERO, Epoch, HandOver, Prepare, Promise, PreVote, PreVoted, Refused
+from durable.replication.messages import ZERO, Epoch, HandOver, Prepare, PreVote, PreVoted, Promise, Refused
 from durable.replication.transfer import Kind, Transfer
 
 if TYPE_CHECKING:

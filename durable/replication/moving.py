@@ -47,7 +47,7 @@ class Move:
 
     def holds(self, generation: int) -> bool:
         """Whether the base of that generation can be had here: the log has not grown beyond it."""
-        return self.held and generation == self.generation and self.replica.log_epoch == ZERO or self._retired(generation)
+        return (self.held and generation == self.generation and self.replica.log_epoch == ZERO) or self._retired(generation)
 
     def _retired(self, generation: int) -> bool:
         return self.held and generation == self.generation == self.replica.next_generation
@@ -70,7 +70,7 @@ class Move:
             self._judge()
 
     def _judge(self) -> None:
-        replica, home = self.replica, self.replica.home
+        replica = self.replica
         mine = replica.generation == self.generation
         if len(self.holders) + mine < len(self.members) // 2 + 1:
             return

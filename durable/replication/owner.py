@@ -55,8 +55,10 @@ class Peer:
 class Owner:
     """The owner of ``epoch``. ``floor``: where its log ended when the epoch began."""
 
-    __slots__ = ("adopted", "epoch", "floor", "have", "in_office", "learners", "own_last", "peers", "quorum_at", "replica", "reported", "sent",
-                 "since", "successor")  # fmt: skip
+    __slots__ = (
+        "adopted", "epoch", "floor", "have", "in_office", "learners", "own_last", "peers", "quorum_at", "replica", "reported",
+        "sent", "since", "successor",
+    )  # fmt: skip
 
     def __init__(self, replica: Replica, epoch: Epoch) -> None:
         now = replica.home.now
@@ -284,9 +286,8 @@ class Owner:
         replica, home, made = self.replica, self.replica.home, 0
         for node, store in goal.items():
             peer = self.peers.get(node)
-            if node == home.me or (
-                peer is not None and home.stores.get(node) == store and peer.match >= replica.commit - LAG_ENTRIES and peer.match >= 0
-            ):
+            heard = peer is not None and peer.match != NOT_ADOPTED and home.stores.get(node) == store
+            if node == home.me or (heard and peer is not None and peer.match >= replica.commit - LAG_ENTRIES):
                 made += 1
             elif home.is_live(node):
                 return False

@@ -69,8 +69,8 @@ class Replica:
 
     __slots__ = (
         "ack_due", "applied", "commit", "election", "generation", "heard_at", "home", "log", "log_epoch", "members", "move",
-        "next_generation", "next_members", "order", "owner", "partition", "pinned_until", "promised", "ready", "sealed", "superseded",
-        "transfer",
+        "next_generation", "next_members", "order", "owner", "partition", "pinned_until", "promised", "ready", "sealed",
+        "superseded", "transfer",
     )  # fmt: skip
 
     def __init__(

@@ -191,8 +191,8 @@ class Replication:
     @property
     def owned(self) -> tuple[int, ...]:
         """The partitions in office here."""
-        owned = [p for p, replica in self.replicas.items() if replica.owner is not None and replica.owner.in_office and p != ROSTER]
-        return tuple(sorted(owned))
+        owned = [p for p, replica in self.replicas.items() if replica.owner is not None and replica.owner.in_office]
+        return tuple(sorted(p for p in owned if p != ROSTER))
 
     def epoch(self, partition: int) -> Epoch:
         """The newest epoch that this node has promised for a partition."""
@@ -219,7 +219,8 @@ class Replication:
         replica = self.replicas.get(partition)
         if replica is None:
             return None
-        role = "owner" if replica.owner is not None else replica.election.stage.name.lower() if replica.election.stage else "following"
+        stage = replica.election.stage
+        role = "owner" if replica.owner is not None else stage.name.lower() if stage else "following"
         return ReplicaStatus(
             role, replica.generation, replica.promised, replica.log.last, replica.commit, replica.applied, replica.order
         )
@@ -501,10 +502,11 @@ class Replication:
         log = self.replicas.get(ROSTER)
         if log is None:
             log = self.replicas[ROSTER] = self.replica_class(home, ROSTER)
-        begin_roster_generation(log, roster)
+        writes = begin_roster_generation(log, roster)
         self._use(roster)
         if roster.version == 1 and self.voter:
-            first_states(home, self.replicas, self._sets, self.replica_class, applied)
+            writes += first_states(home, self.replicas, self._sets, self.replica_class, applied)
+        home.persist(writes)  # in one batch: a roster without the copies that go with it would be a cluster without data
         self._planner.forget()
         if self.voter:
             self._wishes.setdefault(home.me, AskChange(home.me, home.store_id, self.witness))
@@ -543,10 +545,10 @@ class Replication:
                 for replica in self.replicas.values():
                     if replica.owner is not None:
                         replica.owner.disk_changed(sender)
-        if roster is not None and hello.roster_version < roster.version:
-            if home.now - self._told_at.get(sender, float("-inf")) >= self.tuning.gossip_interval_s / BEATS:
-                self._told_at[sender] = home.now
-                home.send_synced(sender, RosterNews(roster))
+        behind = roster is not None and hello.roster_version < roster.version
+        if behind and home.now - self._told_at.get(sender, float("-inf")) >= self.tuning.gossip_interval_s / BEATS:
+            self._told_at[sender] = home.now
+            home.send_synced(sender, RosterNews(roster))  # type: ignore[arg-type]
 
     def _on_digest(self, sender: NodeId, digest: Digest) -> None:
         answers = [following.on_row(self.replicas.get(row[0]), sender, row) for row in digest.rows]

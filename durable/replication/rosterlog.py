@@ -16,7 +16,7 @@ from durable.replication.replica import Replica
 from durable.replication.rows import ROSTER, ROSTER_KEY, State, applied_row, encode_row, log_key
 
 
-def begin_roster_generation(log: Replica, roster: Roster) -> None:
+def begin_roster_generation(log: Replica, roster: Roster) -> list[Write]:
     """R8, for the roster itself: who knows that version v is decided is in generation v."""
     log.step_down(f"roster {roster.version} was decided")
     log.transfer = None
@@ -26,12 +26,12 @@ def begin_roster_generation(log: Replica, roster: Roster) -> None:
     log.applied = log.commit = roster.version
     log.adopt(ZERO)
     row: Write = (ROSTER_KEY, encode_row(roster))
-    log.home.persist([*deletes, applied_row(ROSTER, roster.version), log.state_row(), row])
+    return [*deletes, applied_row(ROSTER, roster.version), log.state_row(), row]
 
 
 def first_states(
     home: Home, replicas: dict[int, Replica], sets: list[Members], replica_class: type[Replica], applied: int
-) -> None:
+) -> list[Write]:
     """A member of the first roster holds the beginning of each partition that is its own: nothing, or its store as it is."""
     writes: list[Write] = []
     for partition, members in enumerate(sets):
@@ -42,5 +42,4 @@ def first_states(
         state = State(generation=1, members=members, promised=promised, base=applied, ready=True)
         replica = replicas[partition] = replica_class(home, partition, state, applied)
         writes += [replica.state_row(), applied_row(partition, applied)]
-    if writes:
-        home.persist(writes)
+    return writes

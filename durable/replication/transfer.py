@@ -201,6 +201,8 @@ class Transfer:
 def serve(replica: Replica, sender: NodeId, fetch: Fetch) -> None:
     """Answer a Fetch, if this log is the one that is meant, and has not been promised to somebody newer meanwhile."""
     home, log, epoch = replica.home, replica.log, fetch.epoch
+    if home.suspect:
+        return
     if epoch == ZERO:
         if replica.move is None or not replica.move.holds(fetch.generation):
             return

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from replicacluster import Cluster
 
 from durable.membership.member import NodeId
-from replicacluster import Cluster
 
 
 def rosters(cluster: Cluster) -> list[object]:
