@@ -1,4 +1,4 @@
-"""``durable``: look into a store at the command line, also while its process is at work; be a node of a cluster, or look at one.
+"""``durable``: look into a store at the command line, also while its process is at work; be a node of a cluster, or ask one.
 
 ::
 
@@ -8,14 +8,21 @@
     durable export ID > ID.jsonl     its journal as JSON lines, for `durable replay` and `durable.testing`
     durable replay app:workflow journals/*.jsonl
                                      does the code in app.py still do what these journals say? exit code 1 if not
-    durable node --id node-1 --bind 127.0.0.1:7800 --seeds 127.0.0.1:7801
-                                     be a member of a cluster until SIGTERM
+    durable node --id node-1 --bind 127.0.0.1:7800 --seeds 127.0.0.1:7801 --data node-1.db --app package.module
+                                     be a member of a cluster until SIGTERM, and run its workflows
     durable members --seed 127.0.0.1:7800
                                      who is there, as that node sees it
+    durable submit NAME --input '{"n": 7}' --id job-7 --wait --seeds 127.0.0.1:7800
+                                     start an execution in a cluster, and wait for its result
+    durable cancel ID --seeds 127.0.0.1:7800
+                                     ask an execution to stop
 
 ``--store PATH`` names the store (default ``durable-data``). It is read by copying it at one instant
 (`durable.storage.open_read_only`): nothing is written to it, and the process that holds it is not slowed. A status is the
 one that was recorded last: an execution that has only just begun to wait may still show as RUNNING.
+
+With ``--seeds HOST:PORT,...`` the same commands ask a cluster instead, through any of those nodes; ``replay`` then takes ids and
+not files. The key is CLUSTER_SECRET_KEY, as for a node.
 
 Tables come from rich (``pip install 'durable[cli]'``); ``--json`` needs nothing, and is meant for programs: one JSON document
 on standard output, times in milliseconds since 1970.
@@ -32,20 +39,25 @@ import asyncio
 import contextlib
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from durable.errors import DurableError, ReplayError, StoreError, WorkflowNotFound
 from durable.journal.entries import JournalEntry, Status, StatusRow, WorkflowMetadata
-from durable.journal.journal import entries
+from durable.journal.journal import Journal, entries
 from durable.runtime.admin import export
 from durable.storage.node import NodeStorage
 from durable.workflows.definition import Workflow
 
+if TYPE_CHECKING:
+    from durable.cluster.client import ClusterClient
+    from durable.membership.member import NodeAddress
+
+T = TypeVar("T")
 CELL_CHARS_MAX = 60
 OK, NOT_OK, USAGE = 0, 1, 2
 _COLOURS = {
@@ -84,7 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="durable", description="Look into a store, also while its process is at work.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    store = argparse.ArgumentParser(add_help=False)
+    seeds = argparse.ArgumentParser(add_help=False)
+    seeds.add_argument("--seeds", type=_seeds, metavar="HOST:PORT,...", help="ask this cluster, through any of these nodes")
+    seeds.add_argument("--cluster", metavar="NAME", help="name of the cluster (CLUSTER_NAME; default: durable)")
+    store = argparse.ArgumentParser(add_help=False, parents=[seeds])
     store.add_argument("--store", default="durable-data", metavar="PATH", help="folder of the store (default: durable-data)")
     as_json = argparse.ArgumentParser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="JSON instead of a table")
@@ -105,10 +120,19 @@ def _parser() -> argparse.ArgumentParser:
     exporting = commands.add_parser("export", parents=[store], help="write its journal as JSON lines")
     exporting.add_argument("id", metavar="ID", help="the workflow id")
     exporting.set_defaults(command=_export)
-    replaying = commands.add_parser("replay", parents=[as_json], help="replay exported journals against this code")
+    replaying = commands.add_parser("replay", parents=[seeds, as_json], help="replay exported journals against this code")
     replaying.add_argument("target", metavar="MODULE[:WORKFLOW]", help="where the code is, e.g. app:process_order")
-    replaying.add_argument("journals", metavar="FILE", nargs="+", help="files made by `durable export`")
+    replaying.add_argument("journals", metavar="FILE", nargs="+", help="files made by `durable export`; with --seeds, ids")
     replaying.set_defaults(command=_replay)
+    submitting = commands.add_parser("submit", parents=[seeds, as_json], help="start an execution in a cluster")
+    submitting.add_argument("workflow", metavar="WORKFLOW", help="the name under which its nodes have it")
+    submitting.add_argument("--input", type=_json, metavar="JSON", help="what it is given (default: null)")
+    submitting.add_argument("--id", metavar="ID", help="the workflow id (default: a new one); submitting an id again is safe")
+    submitting.add_argument("--wait", action="store_true", help="wait for the result, and print it")
+    submitting.set_defaults(command=_submit)
+    cancelling = commands.add_parser("cancel", parents=[seeds], help="ask an execution in a cluster to stop")
+    cancelling.add_argument("id", metavar="ID", help="the workflow id")
+    cancelling.set_defaults(command=_cancel)
     _add_cluster(commands, as_json)
     return parser
 
@@ -123,6 +147,10 @@ def _add_cluster(commands: Any, as_json: argparse.ArgumentParser) -> None:
     node.add_argument("--advertise", metavar="HOST:PORT", help="where others reach this node, if not where it binds")
     node.add_argument("--seeds", metavar="HOST:PORT,...", help="members to ask at the start")
     node.add_argument("--preset", choices=("default", "lan"), default="default", help="how fast (default: default)")
+    node.add_argument("--data", metavar="PATH", help="folder of its store, or leveldb:PATH; without, it runs no workflows")
+    node.add_argument("--app", metavar="MODULE,...", help="modules whose workflows it runs, e.g. package.module")
+    node.add_argument("--witness", action="store_true", help="keep journals and vote, but run nothing; needs --data")
+    node.add_argument("--bootstrap", action="store_true", help="found a cluster of this node alone; the others then join it")
     node.add_argument("--insecure", action="store_true", help="listen beyond this machine without a key")
     node.set_defaults(command=_node)
     members = commands.add_parser("members", parents=[cluster, as_json], help="who is in a cluster, as one node sees it")
@@ -138,17 +166,27 @@ def _status(text: str) -> Status:
         raise argparse.ArgumentTypeError(f"{text!r} is no status; there are {names}") from None
 
 
+def _seeds(text: str) -> list[NodeAddress]:
+    from durable.cluster.config import parse_seeds
+
+    try:
+        return parse_seeds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _json(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from None
+
+
 # --- commands -------------------------------------------------------------------------------------------------------
 
 
 def _list(options: argparse.Namespace) -> int:
-    found: list[WorkflowMetadata] = []
-    with _reading(options.store) as storage:
-        for workflow_id, row in storage.statuses(options.after):
-            if len(found) >= options.limit:
-                break
-            if options.status in (None, row.status) and options.workflow in (None, row.workflow):
-                found.append(storage.metadata(workflow_id, row))
+    found = _listed(options)
     if options.json:
         return _put_json(found)
     rows = [
@@ -159,8 +197,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    with _reading(options.store) as storage:
-        one = storage.metadata(options.id, _row(storage, options.id))
+    one = _of_cluster(options, lambda cluster: cluster.handle(options.id).metadata()) if options.seeds else _metadata(options)
     if options.json:
         return _put_json(one)
     error = one.error
@@ -180,10 +217,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _journal(options: argparse.Namespace) -> int:
-    with _reading(options.store) as storage:
-        row = _row(storage, options.id)
-        rows = storage.rows(options.id, row.incarnation, row.run)
-        journal = entries(rows, storage.attempts(options.id, row.incarnation, row.run))
+    one, journal = _of_cluster(options, lambda cluster: _look(cluster, options.id)) if options.seeds else _entries(options)
     if options.json:
         return _put_json(list(journal))
     shown = [
@@ -198,14 +232,13 @@ def _journal(options: argparse.Namespace) -> int:
         )
         for entry in journal
     ]
-    title = f"{options.id}: {row.workflow}, {row.status.value}"
+    title = f"{options.id}: {one.workflow}, {one.status.value}"
     _put_table(title, ("#", "type", "name", "input", "output", "made", "where"), shown)
     return OK
 
 
 def _export(options: argparse.Namespace) -> int:
-    with _reading(options.store) as storage:
-        sys.stdout.write(export(storage, options.id))
+    sys.stdout.write(_exported(options, options.id))
     return OK
 
 
@@ -216,7 +249,8 @@ def _replay(options: argparse.Namespace) -> int:
     results: list[tuple[str, str, str]] = []
     for name in options.journals:
         try:
-            checked = check_replay(workflow, Path(name).read_text(encoding="utf-8"))
+            text = _exported(options, name) if options.seeds else Path(name).read_text(encoding="utf-8")
+            checked = check_replay(workflow, text)
         except (DurableError, OSError, UnicodeDecodeError) as error:
             results.append((name, "DRIFT" if isinstance(error, ReplayError) else "ERROR", str(error)))
         else:
@@ -249,14 +283,37 @@ def _target(target: str) -> Workflow[Any, Any] | None:
     return found
 
 
+def _submit(options: argparse.Namespace) -> int:
+    async def ask(cluster: ClusterClient) -> tuple[str, Any]:
+        handle = await cluster.submit(options.workflow, options.input, options.id)
+        return handle.workflow_id, await handle.result() if options.wait else None
+
+    workflow_id, result = _of_cluster(options, ask)
+    if options.json:
+        return _put_json({"workflow_id": workflow_id, **({"result": result} if options.wait else {})})
+    sys.stdout.write((msgspec.json.encode(result).decode() if options.wait else workflow_id) + "\n")
+    return OK
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    _of_cluster(options, lambda cluster: cluster.handle(options.id).cancel())
+    return OK
+
+
 def _node(options: argparse.Namespace) -> int:
+    from durable.cluster.app import import_app
     from durable.cluster.commands import config_of, run_node
 
+    sys.path.insert(0, str(Path.cwd()))
     try:
         config = config_of(options)
+        if options.app:
+            import_app(options.app)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    asyncio.run(run_node(config))
+    if (options.app or options.witness or options.bootstrap) and not options.data:
+        raise UsageError("a node without --data keeps nothing and runs nothing: say where its store shall be")
+    asyncio.run(run_node(config, options.data, bootstrap=options.bootstrap))
     return OK
 
 
@@ -277,6 +334,30 @@ def _members(options: argparse.Namespace) -> int:
     return OK
 
 
+# --- asking a cluster -----------------------------------------------------------------------------------------------
+
+
+def _of_cluster(options: argparse.Namespace, ask: Callable[[ClusterClient], Awaitable[T]]) -> T:
+    from durable.cluster.commands import ask_cluster, seeds_of
+
+    seeds = options.seeds or seeds_of()
+    if not seeds:
+        raise UsageError("which cluster? Name some of its nodes: --seeds HOST:PORT,... (or CLUSTER_SEED_NODES)")
+    return asyncio.run(ask_cluster(seeds, options.cluster, ask))
+
+
+async def _look(cluster: ClusterClient, workflow_id: str) -> tuple[WorkflowMetadata, Journal]:
+    handle = cluster.handle(workflow_id)
+    return await handle.metadata(), await handle.journal()
+
+
+def _exported(options: argparse.Namespace, workflow_id: str) -> str:
+    if options.seeds:
+        return _of_cluster(options, lambda cluster: cluster.export(workflow_id))
+    with _reading(options.store) as storage:
+        return export(storage, workflow_id)
+
+
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
@@ -293,6 +374,32 @@ def _reading(path: str) -> Iterator[NodeStorage]:
         yield storage
     finally:
         reader.close()
+
+
+def _listed(options: argparse.Namespace) -> list[WorkflowMetadata]:
+    if options.seeds:
+        wanted = {name: getattr(options, name) for name in ("status", "workflow", "limit", "after")}
+        return _of_cluster(options, lambda cluster: cluster.list(**wanted))
+    found: list[WorkflowMetadata] = []
+    with _reading(options.store) as storage:
+        for workflow_id, row in storage.statuses(options.after):
+            if len(found) >= options.limit:
+                break
+            if options.status in (None, row.status) and options.workflow in (None, row.workflow):
+                found.append(storage.metadata(workflow_id, row))
+    return found
+
+
+def _metadata(options: argparse.Namespace) -> WorkflowMetadata:
+    with _reading(options.store) as storage:
+        return storage.metadata(options.id, _row(storage, options.id))
+
+
+def _entries(options: argparse.Namespace) -> tuple[StatusRow, Journal]:
+    with _reading(options.store) as storage:
+        row = _row(storage, options.id)
+        rows = storage.rows(options.id, row.incarnation, row.run)
+        return row, entries(rows, storage.attempts(options.id, row.incarnation, row.run))
 
 
 def _row(storage: NodeStorage, workflow_id: str) -> StatusRow:

@@ -100,6 +100,11 @@ class Log(Protocol):
 
     def append(self, partition: int, batch: Batch) -> asyncio.Future[None]: ...
 
+    def check(self, partition: int) -> None:
+        """Whether a new request may be begun: appended now, it would become durable soon. Raises a `ClusterError`; nothing was
+        appended then. On one node it never does.
+        """
+
     def confirm(self, partition: int) -> asyncio.Future[None]:
         """Done when it is certain that, at some moment since this call, nobody else owned the partition.
 

@@ -39,6 +39,9 @@ class DelayedLog:
             self._wait(partition, self._random.randint(1, TURNS_MAX))
         return future
 
+    def check(self, partition: int) -> None:
+        """It knows of no loss before it appends."""
+
     def confirm(self, partition: int) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()

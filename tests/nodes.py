@@ -75,6 +75,9 @@ class HeldLog:
         loop.call_soon(self._pass_on)
         return future
 
+    def check(self, partition: int) -> None:
+        """Always ready."""
+
     def confirm(self, partition: int) -> asyncio.Future[None]:
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         confirmed.set_result(None)

@@ -113,11 +113,12 @@ class Town:
             if owner == name:
                 self.give(partition, Router(self.ring).candidates(partition, 1)[0])
 
-    def views(self) -> None:
-        """What each says when it is asked who is there."""
+    def views(self, without: str = "") -> None:
+        """What each says when it is asked who is there; ``without`` one that they have not heard of yet."""
         members = tuple(
             Member(node.name, node.station.address, MemberStatus.ALIVE if node.up else MemberStatus.DEAD, 0, 1, 0.0)
             for node in self.nodes.values()
+            if node.name != without
         )
         for node in self.nodes.values():
             node.station.view = encode_view(NodeView(node.name, members, {}, 0))

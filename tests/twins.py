@@ -1,9 +1,9 @@
 """Several engines, one truth: partitions that move between nodes, without the network and the replicas between them.
 
-The nodes share a store, as if every row that is durable were everywhere at once; each has a `DelayedLog` of its own on it. Who owns a
-partition, `Twins.move` says. The old owner's log is fenced in that moment: what it had not made durable never will be, and its
-engine is told at once, later, or only by its next append. `Twins.carry` and `RoutedDesk` are the network, which may lose a request or
-an answer.
+The nodes share a store, as if every row that is durable were everywhere at once; each has a `DelayedLog` of its own on it. Who
+owns a partition, `Twins.move` says. The old owner's log is fenced in that moment: what it had not made durable never will be, and
+its engine is told at once, later, or only by its next append. `Twins.carry` and `RoutedDesk` are the network, which may lose a
+request or an answer.
 """
 
 from __future__ import annotations
@@ -39,6 +39,22 @@ class SkewedClock:
 
     def at_least(self, now_ms: int) -> None:
         self._ahead_ms += max(0, now_ms - self.now_ms())
+
+
+class _Behind:
+    """A reader to whom one partition looks as it did."""
+
+    def __init__(self, now: InMemoryStore, before: InMemoryStore, partition: bytes) -> None:
+        self._now, self._before, self._partition = now, before, partition
+
+    def _store(self, key: bytes) -> InMemoryStore:
+        return self._before if key.startswith(self._partition) else self._now
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._store(key).get(key)
+
+    def scan(self, prefix: bytes, *, start: bytes | None = None, reverse: bool = False) -> Any:
+        return self._store(prefix).scan(prefix, start=start, reverse=reverse)
 
 
 class Twin:
@@ -94,6 +110,23 @@ class Twins:
                 self.nodes[before].engine.drop(partition, error)
         self.nodes[to].log.regain(partition)
         self.nodes[to].engine.adopt(partition, self.epoch[partition])
+
+    def hold(self, workflow_id: str) -> int:
+        """Nothing of its partition becomes durable until its owner's log is told to `let` it. The partition."""
+        partition = keys.partition_of(workflow_id)
+        self.node(workflow_id).log.hold(partition)
+        return partition
+
+    def hide(self, workflow_id: str) -> None:
+        """Node a's copy is behind: it does not have this execution's rows until `show`."""
+        engine, behind = self.nodes["a"].engine, InMemoryStore.open()
+        partition = keys.number(keys.partition_of(workflow_id), 2)
+        behind.write([row for row in self.store.scan(b"") if not row[0].startswith(partition)])
+        real, engine.storage = engine.storage, NodeStorage(_Behind(self.store, behind, partition))
+        self._show = lambda: setattr(engine, "storage", real)
+
+    def show(self) -> None:
+        self._show()
 
     async def carry(self, envelope: Envelope) -> Failure | None:
         return await self.over_network(lambda: self.node(envelope.receiver).desk.post(envelope))

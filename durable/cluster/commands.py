@@ -1,4 +1,4 @@
-"""``durable node`` and ``durable members``: a member, and a look at one, from the command line.
+"""``durable node``, ``durable members`` and all that asks a cluster: what the command line does with nodes.
 
 **How it works.** The environment of `ClusterConfig.from_env` holds for both; what is given on the command line wins. The key
 comes from CLUSTER_SECRET_KEY only: a command line is read by everybody on the machine.
@@ -15,12 +15,19 @@ import os
 import signal
 import sys
 from argparse import Namespace
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from durable.cluster.ask import NodeView, ask_node
+from durable.cluster.client import ClusterClient
 from durable.cluster.config import PORT, PRESETS, ClusterConfig, parse_seeds
 from durable.cluster.node import ClusterNode
 from durable.membership.member import NodeAddress
+from durable.storage import open_store
+from durable.storage.node import NodeStorage
+
+T = TypeVar("T")
 
 
 def config_of(options: Namespace) -> ClusterConfig:
@@ -36,20 +43,49 @@ def config_of(options: Namespace) -> ClusterConfig:
         changes["seed_nodes"] = parse_seeds(options.seeds)
     if options.cluster:
         changes["cluster_name"] = options.cluster
-    if options.insecure:
-        changes["insecure"] = True
+    for flag in ("insecure", "witness"):
+        if getattr(options, flag):
+            changes[flag] = True
     return ClusterConfig.from_env(**changes)
 
 
-async def run_node(config: ClusterConfig) -> None:
-    """Be a member until told to stop. Says what it sees, a line a change."""
-    node = ClusterNode(config)
+async def run_node(config: ClusterConfig, data: str | None = None, *, bootstrap: bool = False) -> None:
+    """Be a member until told to stop. Says what it sees, a line a change.
+
+    Args:
+        config: what it is told.
+        data: its store, as `durable.open` takes it; None: it keeps nothing, and runs no workflows.
+        bootstrap: found a cluster of this node alone, if its store is empty, whatever the seeds.
+    """
+    with _storage(data) as storage:
+        await _run(make_node(config, storage), bootstrap)
+
+
+def make_node(config: ClusterConfig, storage: NodeStorage | None) -> ClusterNode:
+    """The node. It runs every workflow that is registered in this process."""
+    return ClusterNode(config, storage)
+
+
+@contextmanager
+def _storage(data: str | None) -> Iterator[NodeStorage | None]:
+    if data is None:
+        yield None
+        return
+    store = open_store(data)
+    try:
+        yield NodeStorage.make(store)
+    finally:
+        store.close()
+
+
+async def _run(node: ClusterNode, bootstrap: bool) -> None:
+    config = node.config
     address = await node.start()
     _say(f"{config.node_id} listens on {address}")
     told, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, told)
-    reporting, joining = loop.create_task(_report(node)), loop.create_task(_join(node, told))
+    reporting, joining = loop.create_task(_report(node)), loop.create_task(_join(node, told, bootstrap))
     try:
         await told.wait()
         if joining.done():
@@ -65,12 +101,31 @@ async def run_node(config: ClusterConfig) -> None:
 async def look(seed: str, cluster: str | None) -> NodeView:
     """What the node at ``seed`` sees. Raises `ValueError`, `Unreachable`, `ProtocolError`."""
     address = NodeAddress.parse(seed if ":" in seed else f"{seed}:{PORT}")
+    return await ask_node(address, **_credentials(cluster))
+
+
+def seeds_of() -> list[NodeAddress]:
+    """The nodes that the environment names. Raises `ValueError`."""
+    return parse_seeds(os.environ.get("CLUSTER_SEED_NODES", ""))
+
+
+async def ask_cluster(
+    seeds: Sequence[NodeAddress], cluster: str | None, ask: Callable[[ClusterClient], Awaitable[T]]
+) -> T:
+    """What ``ask`` gets out of a client of the cluster."""
+    async with ClusterClient(seeds, **_credentials(cluster)) as client:
+        return await ask(client)
+
+
+def _credentials(cluster: str | None) -> dict[str, Any]:
     name = cluster or os.environ.get("CLUSTER_NAME") or "durable"
-    return await ask_node(address, secret_key=os.environ.get("CLUSTER_SECRET_KEY") or None, cluster_name=name)
+    return {"secret_key": os.environ.get("CLUSTER_SECRET_KEY") or None, "cluster_name": name}
 
 
-async def _join(node: ClusterNode, over: asyncio.Event) -> None:
+async def _join(node: ClusterNode, over: asyncio.Event, bootstrap: bool) -> None:
     try:
+        if bootstrap:
+            await node.bootstrap()
         await node.join()
         _say(f"{node.config.node_id} has joined; {len(node.ring.nodes)} on the ring")
         await node.closed()

@@ -197,8 +197,7 @@ class Host:
         return await self.desk.post(envelope)
 
     def _elsewhere(self, partition: int) -> ClusterError:
-        owner, epoch = self.core.owner(partition)
-        return NotOwner(partition, owner, epoch[0])
+        return self.core.error(partition)
 
     # The end
 

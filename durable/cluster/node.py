@@ -189,6 +189,16 @@ class ClusterNode(Face):
             named = ", ".join(str(seed) for seed in seeds)
             raise Unreachable(f"none of {named} let {self.config.node_id} in within {timeout_s:g} s; it goes on asking") from None
 
+    async def bootstrap(self) -> None:
+        """An operator's word: start, and found a cluster of this node alone, if its disk is empty. Others can join it then.
+
+        Raises `ClusterError` for a node without a storage.
+        """
+        await self.start()
+        if self._host is None:
+            raise ClusterError(f"{self.config.node_id} has no storage, and can found nothing")
+        self._host.log.tell(self._host.core.bootstrap)
+
     def _open_host(self, storage: NodeStorage, address: NodeAddress) -> None:
         host = self._host = Host(
             self.config,
@@ -204,6 +214,7 @@ class ClusterNode(Face):
         host.on_roster = self._replace_ring
         self._desk = host.desk
         self._founding = Founding(host.log, address)
+        host.log.tell(host.core.tick)  # what the disk holds may have something to do, also if nobody ever says a word
 
     async def leave(self) -> None:
         """Hand over what it owns and holds, tell the others, and close. Leaving twice is fine.

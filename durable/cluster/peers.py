@@ -4,6 +4,9 @@
 for it. `send` waits for nobody: what is said while a link is dialled is kept, in order, and lost if nobody answers; whoever
 must know says it again.
 
+A peer that did not answer is not dialled again for `REDIAL_S`: who has thousands of things to say to one that is down must not
+knock thousands of times.
+
 **Limits.** `PEER_BYTES_MAX` are kept for a peer that is being dialled. A link that was lost is dialled again when somebody has
 something to say, and not before. Links that others dialled are not used: each side keeps its own.
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from durable.ports import Link, Transport
 
 PEER_BYTES_MAX = 8 * 2**20
+REDIAL_S = 0.05
+PEERS_MAX = 4_096
 
 
 class Peers:
@@ -34,6 +39,7 @@ class Peers:
         self._transport = transport
         self._links: dict[NodeAddress, Link] = {}
         self._dialling: dict[NodeAddress, asyncio.Task[Link]] = {}
+        self._failed: dict[NodeAddress, tuple[float, Unreachable]] = {}
         self._kept: dict[NodeAddress, list[bytes]] = {}
         self._kept_bytes: Counter[NodeAddress] = Counter()
 
@@ -42,6 +48,8 @@ class Peers:
         link = self._links.get(to)
         if link is not None and not link.closed:
             return link
+        if (failed := self._just_failed(to)) is not None:
+            raise Unreachable(str(failed))
         dialling = self._dial(to)
         try:
             return await asyncio.shield(dialling)
@@ -55,6 +63,9 @@ class Peers:
         link = self._links.get(to)
         if link is not None and not link.closed:
             link.send(frame)
+            return
+        if self._just_failed(to) is not None:
+            self.dropped["not sent: nobody there"] += 1
             return
         self._dial(to)
         if self._kept_bytes[to] + len(frame) > PEER_BYTES_MAX:
@@ -75,6 +86,10 @@ class Peers:
             task.cancel()
         await asyncio.gather(*dialling, *[link.close() for link in list(self._links.values())], return_exceptions=True)
 
+    def _just_failed(self, to: NodeAddress) -> Unreachable | None:
+        at, error = self._failed.get(to, (float("-inf"), None))
+        return error if asyncio.get_running_loop().time() - at < REDIAL_S else None
+
     def _dial(self, to: NodeAddress) -> asyncio.Task[Link]:
         task = self._dialling.get(to)
         if task is None:
@@ -87,9 +102,16 @@ class Peers:
             link = await self._transport.connect(to)
             if not link.closed:
                 self._links[to] = link
+            self._failed.pop(to, None)
             for frame in self._kept.pop(to, ()):
                 link.send(frame)
             return link
+        except Unreachable as error:
+            self._failed.pop(to, None)
+            self._failed[to] = asyncio.get_running_loop().time(), error
+            if len(self._failed) > PEERS_MAX:
+                del self._failed[next(iter(self._failed))]
+            raise
         finally:
             self._dialling.pop(to, None)
             lost = len(self._kept.pop(to, ()))

@@ -7,7 +7,7 @@ always with the same id, until there is an answer or ``rpc_timeout_s`` have pass
 it says                          was it done?                then
 ===============================  ==========================  =====================================================
 an answer, or another error      it says so                  the caller has it
-`NotOwner`                       no                          the owner that it names, at once if that is news
+`NotOwner`                       no                          the owner that it names, if it was not asked yet
 `Unreachable`                    no                          the next node of the ring
 `NoQuorum`                       no                          the next node of the ring: this one may be cut off
 `Unanswered`, `OutcomeUnknown`   perhaps                     the next node of the ring
@@ -206,7 +206,7 @@ class RemoteDesk:
                 try:
                     return await self._ask_node(node, request, tries.patience_s(self.rpc_timeout_s) + lasts_s)
                 except Exception as error:
-                    tries.heard(node, error)  # raises it, if it is an answer
+                    tries.heard(error)  # raises it, if it is an answer
             elif self._refresh is not None:
                 await self._refresh()
             if tries.late:
@@ -262,13 +262,13 @@ class RemoteDesk:
         if isinstance(error, NotOwner):  # one of them is elsewhere; which of the others are, it says if it is asked
             for one in group:
                 if one.partition == error.partition:
-                    one.heard(node, error)
+                    one.heard(error)
                 else:
                     one.again()
             await self.learn_from(node, within_s)
             return
         for one in group:
-            one.heard(node, error)
+            one.heard(error)
 
     async def learn_from(self, node: NodeId, within_s: float) -> bool:
         """Ask a node which partitions are whose, as far as it knows. Whether it said."""

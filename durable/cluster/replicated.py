@@ -142,6 +142,10 @@ class ReplicatedLog:
             waiting.append((index, done))
             self._touch()
 
+    def check(self, partition: int) -> None:
+        """Raises `NotOwner` or `NoQuorum` when a new request is better not begun here, or not now."""
+        self.core.check(partition)
+
     def confirm(self, partition: int) -> asyncio.Future[None]:
         """Done when a majority has said, since this call, that it knows no other owner."""
         done: asyncio.Future[None] = self._loop.create_future()

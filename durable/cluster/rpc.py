@@ -224,7 +224,7 @@ class RpcServer:
         try:
             said = link.send(ANSWER + _encoder.encode(answer))
         except ValueError as error:
-            why = ClusterError(f"the answer cannot be sent, it is too long: {error}")
+            why = ClusterError(f"the answer cannot be sent, it is too long: {error}. Ask for less at once")
             said = link.send(ANSWER + _encoder.encode(Answer(answer.number, _NOTHING, fault_of(why))))
         if not said:
             link.abort()  # a caller that reads nothing: it is to know that no answer comes

@@ -1,8 +1,8 @@
 """`Tries`: one question about a partition, asked of one node after the other: whom next, when, and what it all means at the end.
 
 **How it works.** The route comes first, then the other nodes of the ring, each once a round; between rounds a pause that grows
-from `PAUSE_S` to `PAUSE_S_MAX`. A `NotOwner` that is news begins a new round at the owner that it names. The table of what follows
-what is in `durable.cluster.remote`. Pure, but for the event loop's clock.
+from `PAUSE_S` to `PAUSE_S_MAX`. The owner that a `NotOwner` names is learned, and so is the next to be asked. The table of what
+follows what is in `durable.cluster.remote`. Pure, but for the event loop's clock.
 
 Read next: `durable.cluster.remote`.
 """
@@ -75,13 +75,12 @@ class Tries:
         self._rest()
         return None
 
-    def heard(self, node: NodeId, error: Exception) -> None:
+    def heard(self, error: Exception) -> None:
         """What a node said instead of an answer; if it is one after all, it is raised."""
         match error:
             case NotOwner():
-                news = error.owner is not None and self._router.learn(self.partition, NodeId(error.owner), error.epoch)
-                if news:
-                    self._round = {node: None}
+                if error.owner is not None:
+                    self._router.learn(self.partition, NodeId(error.owner), error.epoch)
             case NoQuorum():
                 self._refused = error
             case Overloaded() if self._request_id is None or self._perhaps is not None:

@@ -157,14 +157,11 @@ class Owner:
 
         Raises:
             NotOwner: not in office, or no longer.
-            NoQuorum: too few copies were heard lately.
             Overloaded: too many entries are under way.
         """
         replica = self.replica
         if not self.in_office or self.successor is not None or replica.closed():
             raise NotOwner(replica.partition, self.successor, self.epoch[0])
-        if self.have < replica.quorum():
-            raise NoQuorum(replica.partition, self.have, replica.quorum(), replica.home.tuning.gossip_interval_s)
         if replica.log.last - replica.commit >= replica.home.tuning.in_flight_entries_max:
             raise Overloaded(
                 f"partition {replica.partition} has {replica.log.last - replica.commit} entries under way. Nothing was appended: "
@@ -173,6 +170,12 @@ class Owner:
         replica.extend((encode_entry(writes),))
         replica.home.dirty[replica.partition] = replica
         return replica.log.last
+
+    def check(self) -> None:
+        """Raises `NoQuorum` when too few copies were heard lately: what is appended now is committed late, or never."""
+        replica = self.replica
+        if self.have < replica.quorum():
+            raise NoQuorum(replica.partition, self.have, replica.quorum(), replica.home.tuning.gossip_interval_s)
 
     def seal(self, seal: Seal) -> None:
         """R8. The last entry of the generation."""

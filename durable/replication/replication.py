@@ -69,6 +69,7 @@ from durable.replication.messages import (
     Superseded,
     Sync,
 )
+from durable.replication.owner import Owner
 from durable.replication.reads import Reads
 from durable.replication.replica import Replica
 from durable.replication.roster import FRESH_INTERVALS, Planner, replica_sets
@@ -189,6 +190,11 @@ class Replication:
         return self.roster is not None and self.roster.voters.get(self.home.me) == self.home.store_id
 
     @property
+    def may_leave(self) -> bool:
+        """Whether nobody needs this node: it is no voter, and has no copy that another must still take over."""
+        return not self.voter and not any(replica.ready for p, replica in self.replicas.items() if p != ROSTER)
+
+    @property
     def owned(self) -> tuple[int, ...]:
         """The partitions in office here."""
         owned = [p for p, replica in self.replicas.items() if replica.owner is not None and replica.owner.in_office]
@@ -293,12 +299,22 @@ class Replication:
     def append(self, now: float, partition: int, writes: Batch) -> int:
         """Put a batch at the end of a partition's log; its index. `Committed` tells when it is safe.
 
+        An owner that hears too few copies goes on appending until it resigns: what it runs is not given up for a pause of the
+        network. Who has something new asks `check` before.
+
         Raises:
             NotOwner, NoQuorum, Overloaded: nothing was appended.
         """
         self.home.now = now
-        index: int = self._owner_of(partition).append(writes)
-        return index
+        return self._owner_of(partition).append(writes)
+
+    def check(self, partition: int) -> None:
+        """Whether there is sense in appending something new.
+
+        Raises:
+            NotOwner, NoQuorum: there is none, now or here.
+        """
+        self._owner_of(partition).check()
 
     def confirm(self, now: float, partition: int) -> int:
         """Ask a majority whether this node still owns a partition; the number of the round that `Confirmed` will name.
@@ -312,16 +328,20 @@ class Replication:
             raise NotOwner(partition, None, owner.epoch[0])
         return self._reads.ask(partition, owner.epoch)
 
-    def _owner_of(self, partition: int) -> Any:
-        replica = self.replicas.get(partition)
-        if replica is not None and replica.owner is not None:
-            return replica.owner
+    def error(self, partition: int) -> NotOwner | NoQuorum:
+        """What to answer for a partition that is not owned here: who has it, or that nobody can have it now."""
         members = self.replica_set(partition)
         have, need = sum([self.home.is_live(node) for node in members]), len(members) // 2 + 1
         if have < need and self.home.me in members:
-            raise NoQuorum(partition, have, need, self.tuning.gossip_interval_s)
+            return NoQuorum(partition, have, need, self.tuning.gossip_interval_s)
         owner, epoch = self.owner(partition)
-        raise NotOwner(partition, owner, epoch[0])
+        return NotOwner(partition, owner, epoch[0])
+
+    def _owner_of(self, partition: int) -> Owner:
+        replica = self.replicas.get(partition)
+        if replica is None or replica.owner is None:
+            raise self.error(partition)
+        return replica.owner
 
     def synced(self, now: float, mark: int) -> None:
         """All writes up to ``mark`` are on stable storage."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from durable.errors import (
-    NoQuorum,
+    ClusterError,
     NotOwner,
     OutcomeUnknown,
     Overloaded,
@@ -229,7 +229,9 @@ class LocalDesk:
 
     def _check(self, workflow_id: str) -> int:
         self._engine.check_open()
-        return self._engine.tenures.check(workflow_id)
+        partition = self._engine.tenures.check(workflow_id)
+        self._engine.log.check(partition)
+        return partition
 
     async def _settle_all(self, partitions: Sequence[int] | None) -> list[int]:
         """These partitions, or all that are here, with all that was written to them durable. Raises `NotOwner`."""
@@ -254,10 +256,10 @@ class LocalDesk:
     async def _kept(self, recorded: asyncio.Future[None], request_id: str | None) -> None:
         try:
             await recorded
-        except NoQuorum as error:
+        except ClusterError as error:
             again = "" if request_id is None else f" Ask again with the same id, {request_id!r}: it is recognised."
             raise OutcomeUnknown(
-                f"it was written, and then too few replicas answered: it may take effect, or not. Nothing that was "
+                f"it was written, and then this node lost the partition: it may take effect, or not. Nothing that was "
                 f"acknowledged is lost.{again} ({error})",
                 request_id,
             ) from error

@@ -48,6 +48,9 @@ class LocalLog:
         self.batches += 1
         return group
 
+    def check(self, partition: int) -> None:
+        """Nothing stands in the way of one node."""
+
     def confirm(self, partition: int) -> asyncio.Future[None]:
         """Done at once: no other process can have this store."""
         if self._confirmed is None:

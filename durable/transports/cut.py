@@ -183,11 +183,10 @@ class _CutLink:
         if self._late_bytes + len(frame) > LINK_BYTES_MAX:
             self._owner.dropped["not sent: link is full"] += 1
             return False
-        due = max(loop.time() + late_s, self._late[-1][0] if self._late else 0.0)
-        self._late.append((due, frame))
+        self._late.append((loop.time() + late_s, frame))
         self._late_bytes += len(frame)
         if self._timer is None:
-            self._timer = loop.call_at(due, self._send_due)
+            self._timer = loop.call_at(self._late[0][0], self._send_due)
         return True
 
     async def close(self) -> None:

@@ -70,6 +70,7 @@ class SocketLink:
         self._frames = Splitter(channel, LINK_FRAME_BYTES_MAX)
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
+        self._buffered_bytes = 0  # what the transport held when it was last given something: asking it costs more than sending
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self.lost = self._loop.create_future()
@@ -92,7 +93,7 @@ class SocketLink:
             raise ValueError(f"a frame of {size:,} bytes: it must be 1 to {LINK_FRAME_BYTES_MAX:,}")
         if self._closed:
             return False
-        if self._waiting_bytes + self._transport.get_write_buffer_size() + size > LINK_BYTES_MAX:
+        if self._waiting_bytes + self._buffered_bytes + size > LINK_BYTES_MAX and not self._has_room(size):
             self._dropped["not sent: link is full"] += 1
             return False
         if not self._waiting:
@@ -100,6 +101,10 @@ class SocketLink:
         self._waiting.append(frame)
         self._waiting_bytes += size
         return True
+
+    def _has_room(self, size: int) -> bool:
+        self._buffered_bytes = self._transport.get_write_buffer_size()
+        return self._waiting_bytes + self._buffered_bytes + size <= LINK_BYTES_MAX
 
     async def close(self) -> None:
         """Send what waits, as far as the peer takes it within `CLOSE_S`, and end."""
@@ -148,6 +153,7 @@ class SocketLink:
             frames, self._waiting, self._waiting_bytes = self._waiting, [], 0
             self._spoke = True
             self._writer.write(pack_frames(self._channel, frames))
+            self._buffered_bytes = self._transport.get_write_buffer_size()
 
     def _tick(self) -> None:
         self._silent_ticks += 1

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-
 from replicamutations import world_class
 from replicaworld import KINDS, ReplicaWorld, Violation
 

@@ -78,10 +78,21 @@ async def test_it_outlives_the_node_that_it_talks_to(town: Town) -> None:
         await cluster.members()
         alive = [one.node_id for one in await cluster.members() if one.status is MemberStatus.ALIVE]
         assert alive == ["node-1", "node-3"]
+        assert cluster._router.ring.nodes == ("node-1", "node-3")
         assert {one.owner for one in await cluster.list()} == {"node-1", "node-3"}
         await town.kill("node-1")
         assert await (await cluster.submit(collects, 0, workflow_id="late")).result() == []
         assert await cluster.owner("late") == "node-3"
+
+
+@in_town(*THREE)
+async def test_a_node_that_came_later_is_found_when_it_is_needed(town: Town) -> None:
+    town.views(without="node-3")
+    async with client(town, "node-1") as cluster:
+        assert [one.node_id for one in await cluster.members()] == ["node-1", "node-2"]
+        town.views()
+        handle = await cluster.submit(collects, 0, workflow_id=town.id_at("node-3")[0])
+        assert await handle.result() == [] and (await handle.metadata()).owner == "node-3"
 
 
 @in_town(*THREE)

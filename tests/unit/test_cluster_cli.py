@@ -68,6 +68,28 @@ def test_two_nodes_meet_are_looked_at_and_part(monkeypatch: pytest.MonkeyPatch, 
         assert "another key or cluster" in capsys.readouterr().err
 
 
+def test_a_node_runs_the_workflows_of_its_app(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "cubes_app.py").write_text(
+        "from durable import Context, workflow\n\n\n"
+        "@workflow\nasync def cubes(ctx: Context, number: int) -> int:\n    return number**3\n"
+    )
+    monkeypatch.setenv("CLUSTER_SECRET_KEY", SECRET)
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    for start in ("first", "second"):
+        options = ("--id", "a", "--data", str(tmp_path / "a.db"), "--app", "cubes_app")
+        founds = ("--bootstrap", "--seeds", "127.0.0.1:1") if start == "first" else ()
+        with node(*options, *founds, PYTHONPATH=paths) as process:
+            address = line(process, "listens on").rpartition(" ")[2]
+            assert main(["submit", "cubes", "--input", "3", "--id", "cube-3", "--wait", "--seeds", address]) == 0, start
+            assert capsys.readouterr().out == "27\n"
+            assert main(["list", "--json", "--seeds", address]) == 0
+            assert [one["workflow_id"] for one in json.loads(capsys.readouterr().out)] == ["cube-3"], "kept, and not run twice"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+
+
 def test_a_node_that_would_be_open_to_all_does_not_start() -> None:
     with node("--id", "a", "--bind", "0.0.0.0:0", "--advertise", "127.0.0.1:0", CLUSTER_SECRET_KEY="") as process:
         assert "Set CLUSTER_SECRET_KEY" in line(process, "durable:")

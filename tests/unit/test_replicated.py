@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from stores import FailingStore
 
 from durable.cluster.replicated import ReplicatedLog
 from durable.errors import ClusterError, NotOwner, Overloaded, ProtocolError, StoreError, StoreFull
@@ -20,7 +21,6 @@ from durable.replication.replication import Replication
 from durable.replication.tuning import ReplicationTuning
 from durable.storage.memory import InMemoryStore
 from durable.storage.syncer import Done, Syncer
-from stores import FailingStore
 
 KEY = table(7, b"e") + b"order-7\0"
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")

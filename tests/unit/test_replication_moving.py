@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from replicacluster import Cluster, Host
-
 from collections.abc import Callable
 from functools import partial
+
+from replicacluster import Cluster, Host
 
 from durable.replication import ROSTER
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from replicacluster import Cluster
 
 from durable.errors import NotOwner
-from replicacluster import Cluster
 
 
 def trio() -> Cluster:

@@ -13,7 +13,7 @@ from nodes import asynchronous, turns, until
 from stations import LOOPBACK, ScriptedDesk, stations
 
 from durable import errors
-from durable.cluster import rpc
+from durable.cluster import peers, rpc
 from durable.cluster.frames import ANSWER, REQUEST
 from durable.cluster.requests import (
     ANSWERS,
@@ -335,6 +335,30 @@ async def test_what_is_said_while_a_link_is_dialled_arrives_in_order_or_is_count
         a.peers.send(gone, b"r" * 9_000_000)
         await until(lambda: a.transport.dropped["not sent: nobody there"] == 1)
         assert a.transport.dropped["not sent: peer is not there yet"] == 1
+
+
+@asynchronous
+async def test_a_peer_that_is_down_is_not_knocked_at_for_every_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stations(ScriptedDesk(nobody)) as (a,):
+        gone, knocks = NodeAddress("127.0.0.1", 1), 0
+        connect = a.transport.connect
+
+        async def knock(to: NodeAddress) -> Any:
+            nonlocal knocks
+            knocks += 1
+            return await connect(to)
+
+        monkeypatch.setattr(a.transport, "connect", knock)
+        monkeypatch.setattr(peers, "REDIAL_S", 3600.0)
+        for _ in range(50):
+            a.peers.send(gone, b"r")
+            with pytest.raises(Unreachable):
+                await a.client.call(gone, Cancel("x"), SOON)
+        assert knocks == 1 and a.transport.dropped["not sent: nobody there"] == 50
+        monkeypatch.setattr(peers, "REDIAL_S", 0.0)
+        with pytest.raises(Unreachable):
+            await a.client.call(gone, Cancel("x"), SOON)
+        assert knocks == 2, "after a while it is tried again"
 
 
 def test_a_request_is_one_of_the_declared() -> None:

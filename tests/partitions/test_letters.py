@@ -1,0 +1,207 @@
+"""Messages between executions whose partitions are on different nodes, or move while a message is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from twins import Twins
+
+from durable import Context, Status, workflow
+from durable.errors import MailRefused, NotOwner
+from durable.journal import failures, keys
+from durable.journal.entries import Address, Envelope, EnvelopeKind
+from durable.testing import run
+
+SENDER = "letters-sender"
+RECEIVER = "letters-receiver"
+HERE, THERE = keys.partition_of(SENDER), keys.partition_of(RECEIVER)
+
+
+@workflow("letters-takes")
+async def takes(ctx: Context, count: int) -> list[int]:
+    return [await ctx.receive("box", int) for _ in range(count)]
+
+
+@workflow("letters-sends")
+async def sends(ctx: Context, count: int) -> list[str]:
+    """Sends ``count`` numbers at once, then others as it is told to."""
+    told = [ctx.send(RECEIVER, "box", number) for number in range(count)]
+    told += [ctx.send(RECEIVER, "box", await ctx.receive("more", int)) for _ in range(3 - count)]
+    answers = []
+    for one in told:
+        try:
+            await one
+            answers.append("ok")
+        except MailRefused as error:
+            answers.append(str(error))
+    return answers
+
+
+@workflow("letters-parent")
+async def parent(ctx: Context) -> int:
+    return await ctx.start(child, workflow_id=RECEIVER)
+
+
+@workflow("letters-child")
+async def child(ctx: Context) -> int:
+    return await ctx.receive("box", int)
+
+
+async def begin(twins: Twins, receiver_at: str, count: int) -> None:
+    twins.give("a")
+    twins.move(THERE, receiver_at)
+    await twins.node(RECEIVER).desk.submit("letters-takes", 1, b"3", RECEIVER)
+    twins.hold(RECEIVER)
+    await twins.nodes["a"].desk.submit("letters-sends", 1, b"%d" % count, SENDER)
+    await asyncio.sleep(0.3)
+
+
+async def all_arrived(twins: Twins) -> None:
+    for name, wanted in ((RECEIVER, b"[0,1,2]"), (SENDER, b'["ok","ok","ok"]')):
+        row = await twins.desk.outcome(name, 60.0)
+        assert row.output_json == wanted
+    assert not list(twins.nodes["a"].engine.storage.outbox(HERE))
+    await twins.close()
+
+
+def test_what_was_accepted_and_not_durable_starts_anew_when_its_receiver_leaves() -> None:
+    async def main() -> None:
+        twins = Twins()
+        await begin(twins, "a", 3)
+        assert twins.nodes["a"].log.waiting(THERE)
+        twins.move(THERE, "b")  # the sender stays where it is, and nobody recovers it
+        await all_arrived(twins)
+
+    run(main())
+
+
+def test_a_later_message_does_not_overtake_those_that_start_anew() -> None:
+    async def main() -> None:
+        twins = Twins()
+        await begin(twins, "a", 3)
+        engine = twins.nodes["a"].engine
+        letters = list(engine.storage.outbox(HERE))
+        twins.move(THERE, "b")
+        engine.deliver(*letters[-1])  # its batch is durable in this very moment
+        await all_arrived(twins)
+
+    run(main())
+
+
+def test_a_message_does_not_overtake_one_that_is_being_carried_to_where_its_receiver_was() -> None:
+    async def main() -> None:
+        twins = Twins()
+        await begin(twins, "b", 1)
+        twins.move(THERE, "a")
+        for number in (1, 2):
+            await twins.nodes["a"].desk.send(SENDER, "more", b"%d" % number, None)
+        await all_arrived(twins)
+
+    run(main())
+
+
+def test_a_sender_that_leaves_is_carried_on_by_its_next_owner_alone() -> None:
+    async def main() -> None:
+        twins = Twins("abc")
+        await begin(twins, "b", 3)
+        twins.move(HERE, "c")
+        assert twins.nodes["a"].engine.post._carrier._ways == {}
+        twins.nodes["b"].log.let(THERE)
+        for name, wanted in ((RECEIVER, b"[0,1,2]"), (SENDER, b'["ok","ok","ok"]')):
+            row = await twins.desk.outcome(name, 60.0)
+            assert row.output_json == wanted
+        await twins.close()
+
+    run(main())
+
+
+def test_an_overtaken_node_refuses_nothing_in_the_name_of_the_owner() -> None:
+    async def main() -> None:
+        twins = Twins()
+        twins.give("a")
+        twins.move(THERE, "b", told=False)  # a still believes that it has the receiver's partition, where there is none
+        await twins.nodes["b"].desk.submit("letters-takes", 1, b"3", RECEIVER)
+        stale = twins.nodes["a"]
+        twins.hide(RECEIVER)  # and its copy is behind: it has not seen the receiver
+        await stale.desk.submit("letters-sends", 1, b"3", SENDER)
+        with pytest.raises(NotOwner):
+            await stale.desk.post(letter(7))
+        await asyncio.sleep(3)
+        twins.show()
+        stale.engine.drop(THERE, twins.elsewhere(THERE))
+        await all_arrived(twins)
+
+    run(main())
+
+
+def letter(number: int, previous: int = 0, **changes: Any) -> Envelope:
+    sender = Address("far-away", b"12345678", 0, number)
+    return Envelope(EnvelopeKind.SEND, sender, RECEIVER, number, "box", previous, b"%d" % (number - 1), **changes)
+
+
+def test_the_same_letter_is_accepted_once_wherever_it_arrives_again() -> None:
+    async def main() -> None:
+        twins = Twins()
+        twins.give("a")
+        node = twins.nodes["a"]
+        await node.desk.submit("letters-takes", 1, b"2", RECEIVER)
+        gap = await node.desk.post(letter(2, previous=1))
+        assert gap is not None
+        assert isinstance(failures.rebuild(gap), MailRefused)
+        twins.hold(RECEIVER)
+        posted = [asyncio.ensure_future(node.desk.post(letter(n, n - 1))) for n in (1, 1, 2, 2)]
+        await asyncio.sleep(0.1)
+        assert not any(each.done() for each in posted)
+        assert node.engine.live[RECEIVER].status is Status.COMPLETED  # in memory only
+        posted.append(asyncio.ensure_future(node.desk.post(letter(2, 1))))
+        posted[0].cancel()  # a caller that has gone does not take the answer from the other
+        await asyncio.sleep(0.1)
+        node.log.let(THERE)
+        assert await asyncio.gather(*posted[1:]) == [None, None, None, None]
+        assert await node.desk.outcome(RECEIVER, 5.0) is not None
+        twins.move(THERE, "b")
+        assert await twins.nodes["b"].desk.post(letter(2, 1)) is None
+        refused = await twins.nodes["b"].desk.post(letter(3, 2))
+        assert refused is not None
+        assert "has finished" in refused.message
+        await twins.close()
+
+    run(main())
+
+
+def test_a_letter_that_waits_for_long_waits_once() -> None:
+    async def main() -> None:
+        twins = Twins()
+        twins.give("a")
+        twins.move(THERE, "b")
+        await twins.nodes["a"].desk.submit("letters-parent", 1, b"null", SENDER)
+        await asyncio.sleep(1)
+        await twins.nodes["a"].desk.pause(SENDER)
+        await twins.nodes["b"].desk.send(RECEIVER, "box", b"5", None)
+        await asyncio.sleep(100)  # the child's result was carried some ten times, and each try was given up
+        assert len(twins.nodes["a"].engine.live[SENDER].inbox) == 1
+        await twins.nodes["a"].desk.resume(SENDER)
+        row = await twins.desk.outcome(SENDER, 60.0)
+        assert row.output_json == b"5"
+        await twins.close()
+
+    run(main())
+
+
+def test_a_child_that_was_purged_is_not_started_again() -> None:
+    async def main() -> None:
+        twins = Twins()
+        twins.give("a")
+        node = twins.nodes["a"]
+        start = Envelope(EnvelopeKind.START, Address("far-away", b"12345678", 0, 1), RECEIVER, 1, "letters-takes", 0, b"0")
+        assert await node.desk.post(start) is None
+        assert await node.desk.outcome(RECEIVER, 5.0) is not None
+        node.engine.batches.of(THERE).writes.extend((key, None) for key, _ in node.engine.storage.outbox(THERE))
+        assert await node.desk.purge(None, 0) == [RECEIVER]
+        assert (await node.desk.post(start)) is not None
+        assert await node.desk.listing(None, None, None, 10, None) == []
+        await twins.close()
+
+    run(main())
