@@ -105,15 +105,23 @@ def a_zombie() -> Figure:
     return recorded(happen)
 
 
+def parsed(name: str) -> ast.Module:
+    return ast.parse((Path(__file__).resolve().parents[2] / "tests" / name).read_text("utf8"))
+
+
 def the_mutations() -> Figure:
-    """The table of the module that breaks the rules."""
-    source = Path(__file__).parents[2] / "tests" / "replicamutations.py"
-    lines = (ast.get_docstring(ast.parse(source.read_text("utf8"))) or "").splitlines()
+    """The table of the module that breaks the rules, and within how many seeds its test must catch each."""
+    (caught,) = [
+        ast.literal_eval(node.value)
+        for node in parsed("simulation/test_replication_model.py").body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CAUGHT_WITHIN"
+    ]
+    lines = (ast.get_docstring(parsed("replicamutations.py")) or "").splitlines()
     rules = [number for number, line in enumerate(lines) if line.startswith("====")]
     starts = [0, lines[rules[0]].index(" =") + 1, lines[rules[0]].rindex(" =") + 1]
     cells = [[line[begin:end].strip() for begin, end in zip(starts, [*starts[1:], None], strict=True)] for line in lines]
     heads, rows = cells[rules[0] + 1], cells[rules[1] + 1 : rules[2]]
-    return table(rows, *heads)
+    return table([(*row, caught[row[0]][1]) for row in rows], *heads, "caught within")
 
 
 if __name__ == "__main__":
