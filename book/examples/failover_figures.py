@@ -8,9 +8,10 @@ from typing import Any
 
 from durable.membership.member import NodeId
 from durable.notebook import Figure, table
-from durable.notebook.replicated import replica_exchange
 from durable.notebook.sequence import BAD, GOOD, Arrow, Event, Note, Row, sequence
-from durable.sim.replicas import Replicas
+from durable.replication.effects import Lost
+from durable.sim.replicas import Replicas, Said, Told
+from durable.sim.replicascript import effect_words, is_shown, message_words
 
 NODE_1, NODE_2, NODE_3 = NodeId("node-1"), NodeId("node-2"), NodeId("node-3")
 
@@ -70,7 +71,14 @@ def recorded(happen: Callable[[Replicas], None]) -> Figure:
     replicas.seen.clear()
     begin = replicas.queue.now
     happen(replicas)
-    return replica_exchange(replicas.seen, [NODE_1, NODE_2, NODE_3], begin)
+    rows = [(f"{one.at - begin:.3f}", row_of(one)) for one in replicas.seen if is_shown(one)]
+    return sequence(rows, [NODE_1, NODE_2, NODE_3], f"{len(rows)} events between three nodes")
+
+
+def row_of(seen: Said | Told) -> Row:
+    if isinstance(seen, Said):
+        return Arrow(seen.source, seen.target, message_words(seen.message), not seen.arrives)
+    return Note(seen.node, f"{seen.node} {effect_words(seen.effect)}", BAD if isinstance(seen.effect, Lost) else GOOD)
 
 
 def a_commit() -> Figure:

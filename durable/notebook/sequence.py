@@ -1,7 +1,7 @@
 """A sequence diagram: who said what to whom, in order, and what each did between.
 
 **Why it exists.** A diagram of a protocol that was drawn by hand shows what its author thinks. The figures of this library are
-drawn from recorded runs; this is the drawing, and `packets` and `replicated` know what was recorded.
+drawn from recorded runs; this is the drawing, and others know what was recorded: `packets`, for one.
 
 Time goes down, a row an event; an arrow that ends in a cross was lost. A participant's line is drawn where arrows are, and not
 where words are, so that it crosses no words.
