@@ -26,6 +26,8 @@ LAYERS: list[set[str]] = [
     {"cli", "__main__", "testing", "notebook", "sim"},
     {"cluster"},
     {"runtime"},
+    # Asking the desk of another process.
+    {"rpc"},
     # What one asks of an execution and its typed face; running a function's body: neither knows the engine between them.
     {"desk", "bodies"},
     {"storage", "replication", "workflows"},

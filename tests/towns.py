@@ -16,8 +16,8 @@ from stations import Station
 
 from durable import NodeConfig, NodeStorage
 from durable.cluster.ask import NodeView, encode_view
-from durable.cluster.remote import RemoteDesk
-from durable.cluster.requests import Owned
+from durable.rpc.remote import RemoteDesk
+from durable.rpc.requests import Owned
 from durable.desk.face import Face
 from durable.errors import ClusterError, NotOwner
 from durable.journal import keys

@@ -1,9 +1,10 @@
-"""Chapters 4 to 6: a node of a cluster. This half is membership: who is there, and where a key would live.
+"""Chapters 4 to 6: a node of a cluster: who is there, who owns what, and how a process becomes a part of it.
 
 Read in this order: `config` (what a node is told), `node` (`ClusterNode`: one pump, one timer around the membership core),
-`ask` (what a node answers to those who are not members), `peers`, `requests` and `rpc` (questions over links), `tries` and
-`remote` (whom to ask about a workflow), `client` (`ClusterClient`: the same from outside), `local` (`LocalCluster`: real processes
-on this machine, to try it on) and `child` (the other side of it), `commands` (``durable node``, ``durable members``, ...).
+`replicated` (`ReplicatedLog`: the same around the replication core), `host` (log, engine and desk together), `founding` (how a
+cluster is born), `ask` (what a node answers to those who are not members), `client` (`ClusterClient`: the same face from outside),
+`local` and `sight` (`LocalCluster`: real processes on this machine, to try it on), `child` and `process` (the two ends of its
+pipes), `app` (the code that it runs), `commands` (``durable node``, ``durable members``, ...).
 """
 
 from durable.cluster.ask import NodeView, ask_node
@@ -12,8 +13,8 @@ from durable.cluster.config import ClusterConfig
 from durable.cluster.events import EventStream
 from durable.cluster.local import LocalCluster
 from durable.cluster.node import ClusterNode
-from durable.cluster.remote import RemoteDesk, RemoteExecutor
 from durable.membership import Member, MemberChanged, MemberStatus, NodeAddress, NodeId
+from durable.rpc.remote import RemoteDesk, RemoteExecutor
 
 __all__ = [
     "ClusterClient",

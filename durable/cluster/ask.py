@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from durable.cluster.frames import VIEW
 from durable.errors import ProtocolError
 from durable.membership.member import Member, NodeAddress, NodeId
 from durable.ports import Transport
+from durable.rpc.frames import VIEW
 from durable.transports.seal import Keyring, Seal, Sealed, Unsealed
 from durable.transports.sockets import SocketTransport
 from durable.world import SystemEntropy

@@ -7,7 +7,7 @@
         print(await handle.result())
 
 **How it works.** It asks the addresses that it was given who is there, and then the owner of each workflow directly
-(`durable.cluster.remote`). When nobody of whom it knows can be reached, it asks again who is there: everybody whom it ever
+(`durable.rpc.remote`). When nobody of whom it knows can be reached, it asks again who is there: everybody whom it ever
 heard of, at once, and believes whoever answers. So it outlives each of the nodes, also those that it was given.
 
 A client runs no workflows: their code need not be here. With it, inputs are checked and results have their types.
@@ -25,10 +25,6 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, Self, TypeVar
 
 from durable.cluster.ask import NodeView, ask_through, seal_of
-from durable.cluster.frames import ANSWER
-from durable.cluster.peers import Peers
-from durable.cluster.remote import RemoteDesk
-from durable.cluster.rpc import RpcClient
 from durable.desk.face import Face
 from durable.errors import DurableError, NoQuorum, Unreachable
 from durable.journal.codec import VALUE_BYTES_MAX
@@ -36,6 +32,10 @@ from durable.membership.member import Member, NodeAddress, NodeId, rank
 from durable.ports import Entropy, Link, Transport
 from durable.routing.partitions import PartitionRing
 from durable.routing.router import Remote, Router
+from durable.rpc.calls import RpcClient
+from durable.rpc.frames import ANSWER
+from durable.rpc.peers import Peers
+from durable.rpc.remote import RemoteDesk
 from durable.transports.sockets import SocketTransport
 from durable.world import SystemEntropy
 

@@ -27,11 +27,7 @@ from random import Random
 
 from durable.cluster.config import ClusterConfig
 from durable.cluster.events import EventStream
-from durable.cluster.frames import ANSWER, REPLICATION, REQUEST
-from durable.cluster.peers import Peers
-from durable.cluster.remote import RemoteDesk
 from durable.cluster.replicated import ReplicatedLog, Syncs
-from durable.cluster.rpc import RpcClient, RpcServer
 from durable.errors import ClusterError, NotOwner, ProtocolError
 from durable.journal.entries import Envelope, Failure
 from durable.journal.keys import NODE, PARTITIONS
@@ -42,6 +38,10 @@ from durable.replication.replication import Replication
 from durable.replication.rows import PREFIX
 from durable.routing.partitions import PartitionRing
 from durable.routing.router import Router
+from durable.rpc.calls import RpcClient, RpcServer
+from durable.rpc.frames import ANSWER, REPLICATION, REQUEST
+from durable.rpc.peers import Peers
+from durable.rpc.remote import RemoteDesk
 from durable.runtime.config import NodeConfig
 from durable.runtime.desk import LocalDesk
 from durable.runtime.engine import Engine

@@ -38,7 +38,6 @@ from durable.cluster.ask import NodeView, encode_view, seal_of
 from durable.cluster.config import ClusterConfig
 from durable.cluster.events import EventStream
 from durable.cluster.founding import Founding
-from durable.cluster.frames import MEMBERSHIP, VIEW
 from durable.cluster.host import Host
 from durable.cluster.replicated import Syncs
 from durable.desk.face import Face
@@ -51,6 +50,7 @@ from durable.membership.messages import decode, encode
 from durable.membership.swim import Swim
 from durable.ports import Clock, Entropy, Link, Transport
 from durable.routing.partitions import PartitionRing, partition_of
+from durable.rpc.frames import MEMBERSHIP, VIEW
 from durable.runtime.config import NodeConfig
 from durable.storage.node import NodeStorage
 from durable.storage.syncer import Syncer

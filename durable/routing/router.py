@@ -18,7 +18,7 @@ heard.
 
 **Limits.** A route is a hint, never a permission: a wrong one costs a question more.
 
-Read next: `durable.cluster.remote`, which asks and follows.
+Read next: `durable.rpc.remote`, which asks and follows.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ import pytest
 from durable.cluster import ClusterConfig, ClusterNode, MemberStatus, NodeAddress, ask_node
 from durable.cluster import events as events_module
 from durable.cluster import node as node_module
-from durable.cluster.frames import MEMBERSHIP
 from durable.errors import ClusterError, JoinRejected, NameTaken, NotSecured, ProtocolError, Unreachable
 from durable.membership.member import Claim, NodeId
 from durable.membership.messages import Packet, Ping, encode
+from durable.rpc.frames import MEMBERSHIP
 from durable.transports.seal import Keyring, Sealed
 from durable.transports.sockets import SocketTransport
 from durable.world import SystemEntropy

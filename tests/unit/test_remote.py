@@ -11,7 +11,6 @@ from stations import ScriptedDesk, Station, stations
 from towns import Town, in_town
 
 from durable import Context, workflow
-from durable.cluster.remote import RemoteDesk, RemoteExecutor
 from durable.desk.listing import Executions
 from durable.errors import (
     MailRefused,
@@ -30,6 +29,7 @@ from durable.journal.entries import Status, StatusRow
 from durable.membership.member import NodeAddress, NodeId
 from durable.routing.partitions import PartitionRing
 from durable.routing.router import Router
+from durable.rpc.remote import RemoteDesk, RemoteExecutor
 from durable.world import SystemEntropy
 
 THREE = ("node-1", "node-2", "node-3")

@@ -13,24 +13,6 @@ from nodes import asynchronous, turns, until
 from stations import LOOPBACK, ScriptedDesk, stations
 
 from durable import errors
-from durable.cluster import peers, rpc
-from durable.cluster.frames import ANSWER, REQUEST
-from durable.cluster.requests import (
-    ANSWERS,
-    KINDS,
-    Cancel,
-    Export,
-    Fault,
-    Fork,
-    Metadata,
-    Outcome,
-    Owners,
-    Request,
-    SendMessage,
-    Submit,
-    error_of,
-    fault_of,
-)
 from durable.desk.desk import Desk
 from durable.errors import (
     ClusterError,
@@ -46,6 +28,25 @@ from durable.errors import (
 )
 from durable.journal.entries import Command, EntryType, Start, Status, StatusRow
 from durable.membership.member import NodeAddress
+from durable.rpc import calls as rpc
+from durable.rpc import peers
+from durable.rpc.frames import ANSWER, REQUEST
+from durable.rpc.requests import (
+    ANSWERS,
+    KINDS,
+    Cancel,
+    Export,
+    Fault,
+    Fork,
+    Metadata,
+    Outcome,
+    Owners,
+    Request,
+    SendMessage,
+    Submit,
+    error_of,
+    fault_of,
+)
 
 SOON = 10.0
 

@@ -10,7 +10,7 @@ whose, as far as that node knows) and `Forget` (the caller waits no more).
 **Errors** travel as a `Fault`: the name of a class of `durable.errors`, and its arguments. What is not of that module, or does
 not come apart so, arrives as a `ClusterError` with its text.
 
-Read next: `durable.cluster.rpc`.
+Read next: `durable.rpc.calls`.
 """
 
 from __future__ import annotations

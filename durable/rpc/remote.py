@@ -33,7 +33,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from durable.cluster.requests import (
+from durable.desk.listing import merge
+from durable.errors import DurableError, NotOwner, Unanswered, Unreachable
+from durable.journal.codec import MISSING
+from durable.journal.entries import Attempt, Envelope, Failure, Row, Status, StatusRow, WorkflowMetadata
+from durable.membership.member import NodeAddress, NodeId
+from durable.routing.router import Router
+from durable.rpc.requests import (
     Cancel,
     Export,
     Fork,
@@ -52,19 +58,13 @@ from durable.cluster.requests import (
     SendMessage,
     Submit,
 )
-from durable.cluster.tries import Tries
-from durable.desk.listing import merge
-from durable.errors import DurableError, NotOwner, Unanswered, Unreachable
-from durable.journal.codec import MISSING
-from durable.journal.entries import Attempt, Envelope, Failure, Row, Status, StatusRow, WorkflowMetadata
-from durable.membership.member import NodeAddress, NodeId
-from durable.routing.router import Router
+from durable.rpc.tries import Tries
 from durable.workflows.definition import REGISTRY, Workflow
 
 if TYPE_CHECKING:
-    from durable.cluster.rpc import RpcClient
     from durable.desk.desk import Desk
     from durable.ports import Entropy
+    from durable.rpc.calls import RpcClient
 
 SLICE_S = 20.0
 KEY_BYTES = 12

@@ -10,7 +10,7 @@ knock thousands of times.
 **Limits.** `PEER_BYTES_MAX` are kept for a peer that is being dialled. A link that was lost is dialled again when somebody has
 something to say, and not before. Links that others dialled are not used: each side keeps its own.
 
-Read next: `durable.cluster.rpc`.
+Read next: `durable.rpc.calls`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ deadline came
 **Limits.** An answer is a frame: one that is longer than a link takes comes as a `ClusterError`. Requests of one link are begun
 in order, and then go their own ways.
 
-Read next: `durable.cluster.remote`, which knows whom to ask.
+Read next: `durable.rpc.remote`, which knows whom to ask.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from durable.cluster.frames import ANSWER, REQUEST
-from durable.cluster.peers import Peers
-from durable.cluster.requests import (
+from durable.errors import ClusterError, DurableError, Overloaded, Unanswered, Unreachable
+from durable.rpc.frames import ANSWER, REQUEST
+from durable.rpc.peers import Peers
+from durable.rpc.requests import (
     ANSWERS,
     Answer,
     Ask,
@@ -45,7 +46,6 @@ from durable.cluster.requests import (
     error_of,
     fault_of,
 )
-from durable.errors import ClusterError, DurableError, Overloaded, Unanswered, Unreachable
 
 if TYPE_CHECKING:
     from durable.desk.desk import Desk

@@ -6,7 +6,7 @@ on         byte    what                                                         
 stream     ``m``   a packet of the membership core (`durable.membership.messages`)        one of the same kind
 stream     ``v``   what does your node see? (also from those who are no members, with     a `NodeView`, in msgpack
                    the key)
-link       ``q``   a request (`durable.cluster.rpc`)                                      a frame ``a`` on the same link
+link       ``q``   a request (`durable.rpc.calls`)                                      a frame ``a`` on the same link
 link       ``a``   an answer
 link       ``r``   messages of the replication core                                       (by the core, or not)
 =========  ======  =====================================================================  ==============================

@@ -2,9 +2,9 @@
 
 **How it works.** The route comes first, then the other nodes of the ring, each once a round; between rounds a pause that grows
 from `PAUSE_S` to `PAUSE_S_MAX`. The owner that a `NotOwner` names is learned, and so is the next to be asked. The table of what
-follows what is in `durable.cluster.remote`. Pure, but for the event loop's clock.
+follows what is in `durable.rpc.remote`. Pure, but for the event loop's clock.
 
-Read next: `durable.cluster.remote`.
+Read next: `durable.rpc.remote`.
 """
 
 from __future__ import annotations
