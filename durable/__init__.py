@@ -12,8 +12,8 @@ The source is meant to be read. In this order:
 4. `durable.storage`: what a node keeps, and three engines to keep it in.
 5. `durable.membership` and `durable.routing`: who is there, and where a workflow belongs (pure).
 6. `durable.replication`: who owns a partition, and what is committed (pure).
-7. `durable.desk`, `durable.rpc`, `durable.cluster` and `durable.transports`: asking the owner, wherever it is, and processes that are nodes;
-   `durable.sim` puts the same into a simulation.
+7. `durable.desk` and `durable.rpc`: asking the owner, wherever it is. `durable.cluster` and `durable.transports`: processes
+   that are nodes; `durable.sim` puts the same into a simulation.
 """
 
 from durable.desk.handle import WorkflowHandle
