@@ -27,8 +27,8 @@ def drawn(seed: int, **scheme: Any) -> Figure:
     """A run of the obvious scheme, up to the violation."""
     run, twice = obvious().play(seed, **scheme)
     assert twice, "the seed shows what it is to show"
-    rows = [("", _row(kind, words)) for kind, *words in run.seen if words[3:] or kind not in ("copy", "ack")]
-    return sequence(rows, list(run.nodes), f"seed {seed}: {twice}", unit="")
+    shown = [_row(kind, words) for kind, *words in run.seen if words[3:] or kind not in ("copy", "ack")]
+    return sequence([(str(step), row) for step, row in enumerate(shown, 1)], list(run.nodes), f"seed {seed}: {twice}", unit="step")
 
 
 def _row(kind: str, words: list[str]) -> Row:

@@ -67,7 +67,7 @@ class Run:
                 self.seen.append(("commits", name, str(place + 1), node.journal[place]))
             elif self.committed[place] != node.journal[place]:
                 self.seen.append(("commits", name, str(place + 1), node.journal[place], self.committed[place]))
-                raise CommittedTwice(f"entry {place + 1}: {self.committed[place]!r}, and {node.journal[place]!r} on {name}")
+                raise CommittedTwice(f"entry {place + 1} is [{self.committed[place]}] and [{node.journal[place]}]")
 
     def deliver(self) -> None:
         source, target, what, journal = self.wire.pop(0)
@@ -119,4 +119,4 @@ if __name__ == "__main__":
     print("runs of 1,000 that commit two entries at one place, and the first of them")
     for words, scheme in SCHEMES.items():
         twice = [(seed, result) for seed in range(1000) if (result := play(seed, **scheme)[1])]
-        print(f"{words:36}{len(twice):4}   seed {twice[0][0]}: {twice[0][1]}")
+        print(f"{words:35}{len(twice):4}  seed {twice[0][0]}: {twice[0][1]}")

@@ -123,7 +123,7 @@ def effect_words(effect: Effect) -> str:
         case Owned(epoch=epoch):
             return f"owns it in epoch {epoch_words(epoch)}"
         case Lost(epoch=epoch, why=why):
-            return f"owns it no more: {why}"
+            return f"has lost it: {why}"
         case Committed(index=index):
             return f"committed up to {index}"
         case Confirmed():
