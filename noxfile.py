@@ -115,6 +115,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def simulate(session: nox.Session) -> None:
+    """Play seeds of a simulated cluster under faults; `-- --minutes 10`, `-- --first 42 --seeds 1 --trace`."""
+    session.install("-e", ".")
+    session.run("python", "-m", "durable.sim", *session.posargs)
+
+
+@nox.session
 def chaos(session: nox.Session) -> None:
     """Real processes under faults, then judged: `-- --minutes 30 --seed 1 --store rocksdb|leveldb|mixed`."""
     session.install("-e", f".[test,{EVERYTHING}]")

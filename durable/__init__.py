@@ -8,7 +8,8 @@ The source is meant to be read. In this order:
 
 1. `durable.journal`: what is recorded, and what is decided from it (pure).
 2. `durable.workflows`: what an author writes, and the machine that runs it (pure).
-3. `durable.runtime`: one node: run, park, resume, recover.
+3. `durable.runtime`: one node: run, park, resume, recover; beside it `durable.desk`, what one can ask of an execution, and
+   `durable.bodies`, where functions run.
 4. `durable.storage`: what a node keeps, and three engines to keep it in.
 5. `durable.membership` and `durable.routing`: who is there, and where a workflow belongs (pure).
 6. `durable.replication`: who owns a partition, and what is committed (pure).

@@ -330,7 +330,11 @@ def _members(options: argparse.Namespace) -> int:
         (one.node_id, str(one.address), one.status.name, f"{one.since:.1f} s", str(one.incarnation), str(one.boot))
         for one in view.members
     ]
-    _put_table(f"as {view.node_id} sees it", ("node", "address", "status", "for", "incarnation", "boot"), rows)
+    late = f"; it runs late itself, {view.health} of 8" if view.health else ""
+    _put_table(f"as {view.node_id} sees it{late}", ("node", "address", "status", "for", "incarnation", "boot"), rows)
+    if view.dropped:
+        counts = [(reason, f"{count:,}") for reason, count in view.dropped.items()]
+        _put_table(f"what {view.node_id} has dropped since it started", ("because", "packets"), counts)
     return OK
 
 

@@ -232,6 +232,7 @@ class ReplicaWorld:
         loss: float = 0.15,
         double: float = 0.15,
         crash: float = 0.01,
+        campaign: float = 0.03,
         change: float = 0.0,
         wishes: float = 0.0,
         tail: int = 6,
@@ -241,7 +242,7 @@ class ReplicaWorld:
         self.random = Random(seed)
         self.steps, self.loss, self.double, self.crash, self.change = steps, loss, double, crash, change
         self.mutation = mutation
-        self.wishes = wishes
+        self.wishes, self.campaign = wishes, campaign
         self.tuning = ReplicationTuning(
             replicas=replicas, partitions=1, virtual_nodes_per_node=3, gossip_interval_s=1.0, tail_entries=tail,
             piece_bytes=60, handovers_max=1,
@@ -273,6 +274,8 @@ class ReplicaWorld:
             rows=sorted(item for item in node.disk.rows.items() if item[0].startswith(PREFIX)),
         )  # fmt: skip
         node.core, node.mark, node.rounds = core, 0, {}
+        if self.change:  # rosters fall from the sky: nobody plans any
+            core._voters.planner.ask = lambda change: None  # type: ignore[method-assign]
         for other in self.names:
             core.seen(self.now, other, True)
         self.laws.restarted(node.name, core)
@@ -406,7 +409,7 @@ class ReplicaWorld:
     def act(self, node: Node, core: Replication) -> None:
         random, dice = self.random, self.random.random()
         replica = core.replicas.get(P)
-        if dice < 0.03:
+        if dice < self.campaign:
             if replica is not None:
                 replica.election.campaign()
         elif dice < 0.60:
@@ -468,6 +471,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "three": {},
     "five": {"count": 5, "voters": 5, "replicas": 5},
     "crashing": {"crash": 0.03},
+    "cruel": {"crash": 0.05, "campaign": 0.1, "loss": 0.1},
     "lossy": {"loss": 0.4, "double": 0.4, "crash": 0.04},
     "truncating": {"tail": 0, "crash": 0.03},
     "moving": {"count": 5, "change": 0.1, "steps": 800},

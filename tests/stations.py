@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from durable.membership.member import NodeAddress
+from durable.ports import Link
+from durable.rpc.calls import RpcClient, RpcServer
 from durable.rpc.frames import ANSWER, REQUEST
 from durable.rpc.peers import Peers
 from durable.rpc.requests import Owned
-from durable.rpc.calls import RpcClient, RpcServer
-from durable.membership.member import NodeAddress
-from durable.ports import Link
 from durable.transports.cut import CutTransport
 from durable.transports.sockets import SocketTransport
 

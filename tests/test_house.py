@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "durable"
 MODULES = sorted(SOURCE.rglob("*.py"))
 FILE_LINES_MAX = 500
-ROOM_LINES_MAX = 3_200
+ROOM_LINES_MAX = 3_400
 FUNCTION_LINES_MAX = 60
 
 # Who may import whom. A room may import what stands below it in this list, and nothing above.
@@ -38,7 +38,7 @@ LAYERS: list[set[str]] = [
     {"errors"},
 ]
 # Within a layer: who may see whom.
-SIDEWAYS = {("cli", "testing"), ("__main__", "cli"), ("journal", "routing"), ("workflows", "journal")}
+SIDEWAYS = {("cli", "testing"), ("testing", "sim"), ("__main__", "cli"), ("journal", "routing"), ("workflows", "journal")}
 # A repr asks the notebook room when a notebook asks for it, and not before: such imports stand inside functions.
 LAZILY = {"notebook", "storage", "runtime", "cli"}
 

@@ -16,8 +16,6 @@ from stations import Station
 
 from durable import NodeConfig, NodeStorage
 from durable.cluster.ask import NodeView, encode_view
-from durable.rpc.remote import RemoteDesk
-from durable.rpc.requests import Owned
 from durable.desk.face import Face
 from durable.errors import ClusterError, NotOwner
 from durable.journal import keys
@@ -25,6 +23,8 @@ from durable.journal.entries import Envelope, Failure
 from durable.membership.member import Member, MemberStatus, NodeAddress, NodeId
 from durable.routing.partitions import PartitionRing
 from durable.routing.router import Router
+from durable.rpc.remote import RemoteDesk
+from durable.rpc.requests import Owned
 from durable.runtime.desk import LocalDesk
 from durable.runtime.engine import Engine
 from durable.storage import InMemoryStore

@@ -7,10 +7,11 @@ has found a member at each of them. A node that is not in the list never founds 
 ==================================  =================================================================================
 the disk, and the seed list         what is asked of the core
 ==================================  =================================================================================
-it holds a roster                   nothing: it knows where it belongs
+it holds a roster with this disk    nothing: it knows where it belongs
 empty, no seeds                     a cluster of one, at once
 empty, this node is in the list     a birth, once a member is known at every address of the list
 empty, this node is not in it       to be let in
+empty, and there is a cluster       to be let in, also under a name that it knows with another disk
 ==================================  =================================================================================
 
 **Limits.** A name in the list is looked up once, when the node joins; an address that leads to a member by another way than its
@@ -44,12 +45,16 @@ class Founding:
         self.look(members)
 
     def look(self, members: Mapping[NodeAddress, NodeId]) -> None:
-        """The membership has changed: perhaps all of the list is there now."""
+        """The membership has changed, perhaps all of the list is there now; or a roster came."""
         core, seeds = self._log.core, self._seeds
-        if seeds is None or core.roster is not None:
+        if seeds is None:
             return
         others = [seed for seed in seeds if seed != self._me]
-        if not others:
+        if core.roster is not None:
+            self._seeds = None
+            if not core.voter:
+                self._log.tell(core.ask_in)
+        elif not others:
             self._log.tell(lambda now: core.birth(now, (), ()))
         elif self._me not in seeds:
             self._seeds = None

@@ -68,9 +68,10 @@ class LocalCluster(Sight):
         n: how many nodes to start, 1 to 64.
         app: what they run: a module's name, or several, or definitions of this notebook. Without one they are members only.
         preset: "lan" (fast, the default) or "default".
-        seeds: how many of the others a member is told at its start; it is to find the rest. Founders of an app's cluster need all.
         store: "rocksdb", "leveldb" or "memory"; or one for each node, the last for all further ones.
         data: the folder for their folders; without one a temporary one, which is deleted at the end.
+        seeds: how many of the others each is told at its start; it is to find the rest. With an app, the first ``n`` found the
+            cluster together, and each is told of all of them.
         changes: further fields of `ClusterConfig`, the same for every node.
 
     Raises:
@@ -83,9 +84,9 @@ class LocalCluster(Sight):
         *,
         app: App | None = None,
         preset: str = "lan",
-        seeds: int = 3,
         store: str | Sequence[str] = "rocksdb",
         data: str | Path | None = None,
+        seeds: int = 3,
         **changes: Any,
     ) -> None:
         if not 1 <= n <= NODES_MAX:
@@ -164,20 +165,20 @@ class LocalCluster(Sight):
 
     async def kill(self, node: str) -> None:
         """SIGKILL. Returns when the process is gone, which is before the others notice."""
-        self._done(f"kill {node}")
+        self._done(f"{node} is killed")
         await self._process(node).kill()
         self._notify()
 
     async def pause(self, node: str) -> None:
         """SIGSTOP."""
-        self._done(f"pause {node}")
+        self._done(f"{node} stands still")
         self._process(node).pause()
         self._notify()
 
     async def resume(self, node: str) -> None:
         """SIGCONT; it is told of cuts and faults that it missed."""
         process = self._process(node)
-        self._done(f"resume {node}")
+        self._done(f"{node} goes on")
         process.resume()
         if process.node_id in self._untold:
             await self._tell([process.node_id])
@@ -186,7 +187,7 @@ class LocalCluster(Sight):
     async def restart(self, node: str) -> None:
         """Kill it if it runs, and start the same name at the same address, on the same folder. Returns when it has been let in."""
         before = self._process(node)
-        self._done(f"restart {node}")
+        self._done(f"{node} restarts")
         await before.kill()
         await self._launch(before.node_id, before.address)
         await self._tell([before.node_id])
@@ -195,7 +196,7 @@ class LocalCluster(Sight):
     async def wipe(self, node: str) -> None:
         """Kill it, and delete what it kept: a disk that is lost. `restart` starts it with an empty one."""
         process = self._process(node)
-        self._done(f"wipe {node}")
+        self._done(f"{node} loses its disk")
         await process.kill()
         if not self.store_url(node).startswith("memory:"):
             await asyncio.to_thread(shutil.rmtree, self._folder(node), ignore_errors=True)
@@ -218,9 +219,9 @@ class LocalCluster(Sight):
 
     async def cut(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Cut exactly these pairs of nodes, both ways."""
-        self._done("partition" if (pairs := list(pairs)) else "heal")
         both = [pair for one, other in pairs for pair in ((one, other), (other, one))]
         self._cuts = {(self._process(one).node_id, self._process(other).node_id): None for one, other in both}
+        self._done("the network parts" if both else "the network heals")
         await self._tell(self._processes)
         self._notify()
 
@@ -244,7 +245,8 @@ class LocalCluster(Sight):
         """A new client of this cluster, to be closed by whoever asked for it. It knows of all nodes, or of one as its only door."""
         doors = self.running if node is None else (self._process(node).node_id,)
         addresses = [str(self._processes[name].address) for name in doors]
-        client = ClusterClient(addresses, secret_key=self._fields.get("secret_key"), cluster_name=self._cluster_name)
+        given = {name: self._fields[name] for name in ("secret_key", "cluster_name", "rpc_timeout") if name in self._fields}
+        client = ClusterClient(addresses, **given)
         await client.open()
         return client
 
@@ -265,7 +267,7 @@ class LocalCluster(Sight):
 
     async def close(self) -> None:
         """Kill all. Closing twice is fine."""
-        self._end()
+        self._close_listeners()
         if self._client is not None:
             await self._client.close()
             self._client = None
@@ -276,10 +278,6 @@ class LocalCluster(Sight):
         self._notify()
 
     # How
-
-    @property
-    def _cluster_name(self) -> str:
-        return str(self._fields.get("cluster_name", "durable"))
 
     def _folder(self, node: str) -> Path:
         if self._data is None:

@@ -211,7 +211,7 @@ class ClusterNode(Face):
             address_of=self._addresses.get,
             ring=self.ring,
         )
-        host.on_roster = self._replace_ring
+        host.on_roster = self._place
         self._desk = host.desk
         self._founding = Founding(host.log, address)
         host.log.tell(host.core.tick)  # what the disk holds may have something to do, also if nobody ever says a word
@@ -440,6 +440,10 @@ class ClusterNode(Face):
         self._addresses[member.node_id] = member.address
         if self._host is not None:
             self._host.seen(member)
+        self._place()
+
+    def _place(self) -> None:
+        """Members or voters have changed: what that means for the ring, and for a node that is not a voter yet."""
         if self._founding is not None:
             self._founding.look(self._by_address())
         self._replace_ring()

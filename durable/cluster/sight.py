@@ -34,15 +34,16 @@ class Belief(msgspec.Struct, frozen=True):
 
 
 class Deed(msgspec.Struct, frozen=True):
-    """What was done to the cluster, and when: "kill node-3"."""
+    """What was done to the cluster, and when: "node-3 is killed"."""
 
     at_s: float
     words: str
 
 
 class Sight:
-    """The reading half of a `LocalCluster`. ``history`` holds every change of a belief, ``deeds`` what was done to it; the newest
-    `HISTORY_MAX` of each.
+    """The reading half of a `LocalCluster`.
+
+    ``history`` holds every change of a belief, ``deeds`` what was done to the cluster, the newest `HISTORY_MAX` of each.
     """
 
     def __init__(self, partitions: int) -> None:
@@ -180,20 +181,20 @@ class Sight:
             self.history.append(Belief(at_s, process.node_id, member, was))
         self._notify()
 
-    def _done(self, words: str) -> None:
-        self.deeds.append(Deed(asyncio.get_running_loop().time() - self._began_s, words))
+    def _notify(self) -> None:
+        self._changed.set()
+        for changed in list(self._listeners):
+            changed()
 
-    def _end(self) -> None:
-        """The last that listeners hear."""
+    def _close_listeners(self) -> None:
+        """One last look, and no more."""
         if not self._closed:
             self._closed = True
             self._notify()
         self._listeners.clear()
 
-    def _notify(self) -> None:
-        self._changed.set()
-        for changed in list(self._listeners):
-            changed()
+    def _done(self, words: str) -> None:
+        self.deeds.append(Deed(asyncio.get_running_loop().time() - self._began_s, words))
 
     def _describe(self) -> str:
         lines = []

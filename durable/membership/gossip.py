@@ -48,34 +48,40 @@ class _Passenger:
 
 
 class GossipQueue:
-    """Claims waiting for a ride."""
+    """Claims waiting for a ride, by member and then by accuser: a list of a thousand is merged in a thousand
+    steps, not a million.
+    """
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[NodeId, NodeId], _Passenger] = {}
+        self._waiting: dict[NodeId, dict[NodeId, _Passenger]] = {}
         self._number = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
 
     def __contains__(self, node_id: NodeId) -> bool:
         """Whether a claim about this member still waits."""
-        return any(subject == node_id for subject, _ in self._waiting)
+        return node_id in self._waiting
 
     def add(self, claim: Claim) -> None:
         """Queue a claim. Lesser claims about the same member leave; a claim that is lesser itself is not
         taken.
         """
-        about = [(key, passenger) for key, passenger in self._waiting.items() if key[0] == claim.node_id]
-        if any(rank(passenger.claim) > rank(claim) for _, passenger in about):
-            return
-        for key, passenger in about:
+        about = self._waiting.setdefault(claim.node_id, {})
+        # All that wait about one member are of one rank: a greater one clears out the lesser.
+        for passenger in list(about.values())[:1]:
+            if rank(passenger.claim) > rank(claim):
+                return
             if rank(passenger.claim) < rank(claim):
-                del self._waiting[key]
+                about.clear()
         self._number += 1
         # Only suspicions of several accusers travel side by side; any other claim says the same whoever says
         # it.
         accuser = claim.origin if claim.status is MemberStatus.SUSPECT else claim.node_id
-        self._waiting[claim.node_id, accuser] = _Passenger(claim, claim_bytes(claim), self._number)
+        about[accuser] = _Passenger(claim, claim_bytes(claim), self._number)
 
     def clear(self) -> None:
         """Forget all that waits."""
@@ -88,16 +94,24 @@ class GossipQueue:
         if not self._waiting:
             return ()
         taken: list[Claim] = []
-        for key, passenger in sorted(self._waiting.items(), key=_least_travelled):
+        waiting = [
+            (node_id, accuser, passenger)
+            for node_id, about in self._waiting.items()
+            for accuser, passenger in about.items()
+        ]
+        for node_id, accuser, passenger in sorted(waiting, key=_least_travelled):
             if passenger.size_bytes > room_bytes or passenger.claim in without:
                 continue
             room_bytes -= passenger.size_bytes
             taken.append(passenger.claim)
             passenger.rides += 1
             if passenger.rides >= rides:
-                del self._waiting[key]
+                about = self._waiting[node_id]
+                del about[accuser]
+                if not about:
+                    del self._waiting[node_id]
         return tuple(taken)
 
 
-def _least_travelled(item: tuple[tuple[NodeId, NodeId], _Passenger]) -> tuple[int, int]:
-    return item[1].rides, -item[1].number
+def _least_travelled(item: tuple[NodeId, NodeId, _Passenger]) -> tuple[int, int]:
+    return item[2].rides, -item[2].number

@@ -320,7 +320,7 @@ class Swim:
         if self._view.displaced_by is not None:
             self._effects.append(Displaced(self._view.displaced_by))
             self._stop()
-        elif not self._stopped and len(self._queue) and GOSSIP not in self._timers and self._view.others:
+        elif not self._stopped and self._queue and GOSSIP not in self._timers and self._view.others:
             self._timers.set(GOSSIP, now + self.tuning.gossip_tick_s)
 
     def _tables(self, prober: Prober) -> tuple[dict[type, OnMessage], dict[str, OnTimer]]:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 LEFT, RIGHT, AXIS_PX = 17.0, 98.5, 24
 LINE_PX, BETWEEN_PX = 6, 12
+AFTER = 0.05
+PHONE_PX, CHAR_PX = 330, 5.9
 STROKES: Mapping[MemberStatus, str] = {
     MemberStatus.ALIVE: "stroke:#009e73;stroke-width:3",
     MemberStatus.SUSPECT: "stroke:#e69f00;stroke-width:3.4;stroke-dasharray:5 3",
@@ -101,7 +103,7 @@ def membership_timeline(
         marks: what else happened, and when: ``{"node-3 is killed": 2.1}``, in the seconds of the records. Of a cluster: what
             was done to it, unless something else is said.
         begin: whom each observer believed alive before the first record.
-        until_s: where the picture ends; by default at the last record or mark.
+        until_s: where the picture ends; by default a little after the last record or mark.
     """
     if not isinstance(history, Iterable):
         marks = [(deed.words, deed.at_s) for deed in history.deeds] if marks is None else marks
@@ -114,6 +116,9 @@ def membership_timeline(
     members = in_order(line.member for line in lines)
     first = 0.0 if begin else min([line.begin_s for line in lines] + [at for _, at in marked])
     last = max(line.end_s for line in lines)
+    if until_s is None:  # what was believed last is seen as well
+        last += (last - first) * AFTER
+        lines = [line._replace(end_s=last) if line.end_s == max(one.end_s for one in lines) else line for line in lines]
     observers = {name: in_order(line.observer for line in lines if line.member == name) for name in members}
     parts: list[str] = []
     top: float = 16 * len(marked) + 12
@@ -127,9 +132,8 @@ def membership_timeline(
                     parts.append(_line(line, y + LINE_PX * (index + 0.5), first, last))
         y += max(height, 14) + BETWEEN_PX
     height = y - BETWEEN_PX + 4
-    frame = _axis(first, last, height, top) + "".join(
-        _mark(index, words, at, first, last, height) for index, (words, at) in enumerate(marked)
-    )
+    placed = [(words, _x(at, first, last)) for words, at in marked]
+    frame = _axis(first, last, height, top) + "".join(_mark(*mark, height) for mark in mark_rows(placed))
     picture = svg(frame + "".join(parts), f"what was believed of {', '.join(members)}", height + AXIS_PX)
     return Figure(picture + _legend({line.status for line in lines}), _words(notes, members, marked))
 
@@ -159,11 +163,36 @@ def _axis(first: float, last: float, height: float, top: float) -> str:
     return "".join(parts)
 
 
-def _mark(index: int, words: str, at: float, first: float, last: float, height: float) -> str:
-    """A moment across all lanes; each has a line of its own for its words, so that they never meet."""
-    x, y = _x(at, first, last), 12 + 16 * index
+def mark_rows(marks: Sequence[tuple[str, float]]) -> list[tuple[str, float, int, str]]:
+    """The words of each mark, its place in percent, its row from above, and its anchor.
+
+    A mark's line goes down from its words through all rows below. So the lowest row is given to a mark whose words, to one side
+    or the other, no other line crosses; then the row above, among those that are left. Up to three there always is one; of many
+    marks close together, some words are crossed.
+    """
+    left = list(marks)
+    found = []
+    for row in range(len(marks) - 1, -1, -1):
+        tries = [(_crossed(mark, anchor, left), index, anchor) for index, mark in enumerate(left) for anchor in ("start", "end")]
+        _, index, anchor = min(tries, key=lambda attempt: (attempt[0], -attempt[1]))
+        found.append((*left.pop(index), row, anchor))
+    return found[::-1]
+
+
+def _crossed(mark: tuple[str, float], anchor: str, others: Sequence[tuple[str, float]]) -> float:
+    """How many lines would cross its words, or much more if they would leave the picture."""
+    words, x = mark
+    wide = len(words) * CHAR_PX / PHONE_PX * 100
+    begin, end = (x, x + wide) if anchor == "start" else (x - wide, x)
+    outside = 100.0 if begin < 0 or end > 100 else 0.0
+    return outside + sum(begin - 0.3 <= other <= end + 0.3 for one, other in others if (one, other) != mark)
+
+
+def _mark(words: str, x: float, row: int, anchor: str, height: float) -> str:
+    """A moment across all lanes; each has a row of its own for its words, so that they never meet."""
+    y = 12 + 16 * row
     line = tag("line", x1=f"{x:g}%", x2=f"{x:g}%", y1=y + 3, y2=height + 2, class_="durable-deadline")
-    return line + text(f"{x:g}%", y, words, class_="durable-small", text_anchor="start" if x < 45 else "end")
+    return line + text(f"{x:g}%", y, words, class_="durable-small", text_anchor=anchor)
 
 
 def _legend(statuses: set[MemberStatus]) -> str:

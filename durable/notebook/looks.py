@@ -1,8 +1,9 @@
 """How nodes and statuses look in every figure of a cluster: a colour and a short name each, a shape for each status.
 
-**Why it exists.** A node that is blue on the ring is blue in the next figure, too: colours go by the sorted names. They are the
-eight of Okabe and Ito; a ninth node gets the first again. So no meaning rests on a colour alone: a node's short name stands
-beside it wherever it fits, and a status has a shape.
+**Why it exists.** A node that is blue on the ring is blue in the next figure, too, also when others are gone by then: a name
+that ends in a number has the colour of that number. The colours are seven of Okabe and Ito and a grey; a ninth node gets the
+first again. So no meaning rests on a colour alone: a node's short name stands beside it wherever it fits, and a status has a
+shape.
 
 ======== ==========================================
 status   shape
@@ -19,6 +20,7 @@ Read next: `durable.notebook.rings`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from durable.membership.member import MemberStatus
@@ -33,12 +35,16 @@ WORDS: Mapping[MemberStatus | None, str] = {**{status: status.name for status in
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each name, by their order.
+    """A colour for each name: by the number at its end, if all have one, otherwise by their order.
 
-    >>> colours(["node-2", "node-1"])
-    {'node-1': '#0072b2', 'node-2': '#e69f00'}
+    >>> colours(["node-2"]), colours(["ben", "ada"])
+    ({'node-2': '#e69f00'}, {'ada': '#0072b2', 'ben': '#e69f00'})
     """
-    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(in_order(names))}
+    order = in_order(names)
+    numbers = [re.search(r"\d+$", name) for name in order]
+    found = [int(number[0]) - 1 for number in numbers if number is not None]
+    places = found if len(found) == len(order) else range(len(order))
+    return {name: PALETTE[place % len(PALETTE)] for name, place in zip(order, places, strict=True)}
 
 
 def in_order(names: Iterable[str]) -> list[str]:

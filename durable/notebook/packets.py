@@ -28,7 +28,7 @@ CLAIMS_SHOWN = 1
 
 
 class SentPacket(Protocol):
-    """A packet that left, as `durable.sim.swarm.Sent` records it."""
+    """A packet that left, as `durable.sim.records.Sent` records it."""
 
     @property
     def at(self) -> float: ...

@@ -115,6 +115,9 @@ class ClusterPanel:
             for widget in (self._choice, *self._buttons):
                 widget.disabled = True
             self._note.value = tag("small", f"{CLOSED} {NEEDS_A_KERNEL}")
+            # All of it once more: whoever executes a notebook for a page keeps what a cell sends, and reports come between cells.
+            for widget in (self._choice, *self._buttons, self._matrix, self._ring, self._words, self._note):
+                widget.send_state()
         elif self._planned is None:
             self._planned = asyncio.get_running_loop().call_later(REDRAW_S, self.draw)
 

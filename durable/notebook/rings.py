@@ -112,10 +112,11 @@ def hash_ring(ring: HashRing, keys: Sequence[str] = ()) -> Figure:
     return ring_changes({"": ring}, keys)
 
 
-def ring_changes(stages: Mapping[str, HashRing], keys: Sequence[str] = ()) -> Figure:
+def ring_changes(stages: Mapping[str, HashRing], keys: Sequence[str] = (), compare: bool = True) -> Figure:
     """Rings one after another, such as before, during and after: what changed hands from each to the next, and which keys moved.
 
-    ``stages``: a title and a ring each. A node has the same colour in all of them.
+    ``stages``: a title and a ring each. A node has the same colour in all of them. Without ``compare`` they only stand side by
+    side.
     """
     names = in_order(str(node) for ring in stages.values() for node in ring.nodes)
     palette, short = colours(names), short_names(names)
@@ -131,7 +132,7 @@ def ring_changes(stages: Mapping[str, HashRing], keys: Sequence[str] = ()) -> Fi
             parts.append(tag("div", esc(caption), class_="durable-muted", style="max-width:300px"))
         blocks.append(tag("div", "".join(parts), style="flex:0 1 300px;min-width:0"))
         lines += [title] * bool(title) + [_words(ring, keys)] + [caption] * bool(caption) + [""]
-        before = ring
+        before = ring if compare else None
     if len(stages) == 1 and names:
         blocks.append(tag("div", _table(next(iter(stages.values())), keys, palette, short)))
     elif names:

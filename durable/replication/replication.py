@@ -30,53 +30,29 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from durable.errors import NoQuorum, NotOwner
 from durable.membership.member import NodeId
 from durable.ports import Batch
-from durable.replication import following
-from durable.replication.birth import Birth
-from durable.replication.effects import Effect, RosterChanged
+from durable.replication import following, messages
+from durable.replication.effects import Effect
 from durable.replication.home import Home
 from durable.replication.messages import (
     ZERO,
-    Accepted,
-    Ack,
-    Append,
     AskChange,
     Base,
-    BaseHeld,
-    Behind,
-    Confirm,
-    Confirmed,
     Digest,
     DigestAnswer,
     Epoch,
-    Fetch,
-    Found,
-    HandOver,
     Hello,
-    Members,
     Message,
-    Piece,
-    Plan,
-    PlanReady,
-    Prepare,
-    PreVote,
-    PreVoted,
-    Promise,
-    Refused,
     Roster,
-    RosterNews,
     Row,
-    SnapshotPiece,
-    Superseded,
     Sync,
 )
 from durable.replication.owner import Owner
 from durable.replication.reads import Reads
 from durable.replication.replica import Replica
-from durable.replication.roster import FRESH_INTERVALS, Planner, replica_sets
-from durable.replication.rosterlog import begin_roster_generation, first_states
-from durable.replication.rows import ROSTER, Loaded, Seal
+from durable.replication.rows import ROSTER, Loaded
 from durable.replication.transfer import serve
 from durable.replication.tuning import ReplicationTuning
+from durable.replication.voters import Voters
 
 if TYPE_CHECKING:
     from random import Random
@@ -146,28 +122,16 @@ class Replication:
         self.home = Home(me, store_id, tuning, random)
         self.home.now = now
         self.tuning = tuning
-        self.witness = witness
         loaded = Loaded(rows)
-        self.roster: Roster | None = loaded.roster
-        self._sets: list[Members] = []
-        self._planned: tuple[Roster, list[Members], NodeId, float] | None = None
         self.replicas: dict[int, Replica] = {}
         for partition, state in sorted(loaded.states.items()):
             applied, entries = loaded.applied.get(partition, 0), loaded.logs.get(partition, [])
             self.replicas[partition] = self.replica_class(self.home, partition, state, applied, entries)
         self._reads = Reads(self.home, self.replicas)
-        self._birth = Birth(self.home, loaded.found, witness=witness)
-        self._planner = Planner(self.home)
-        self._wishes: dict[NodeId, AskChange] = {}
-        self._foreign: set[NodeId] = set()
-        self._told_at: dict[NodeId, float] = {}
+        self._voters = Voters(self.home, self.replicas, self.replica_class, loaded, witness)
         self._beat_at = now
         self._beats = 0
         self._of_replica, self._of_node = self._tables()
-        if self.roster is not None:
-            self._use(self.roster)
-            if me in self.roster.voters:
-                self.ask_in(now)
 
     # What a shell asks
 
@@ -179,15 +143,17 @@ class Replication:
     @property
     def hello(self) -> Hello:
         """The first message of every frame."""
-        roster = self.roster
-        home = self.home
-        stands = home.standing and not self.witness
-        return Hello(home.store_id, roster.cluster_id if roster else b"", roster.version if roster else 0, stands)
+        return self._voters.hello
+
+    @property
+    def roster(self) -> Roster | None:
+        """The newest decided roster that is known here."""
+        return self._voters.roster
 
     @property
     def voter(self) -> bool:
         """Whether this node, with this disk, is in the roster."""
-        return self.roster is not None and self.roster.voters.get(self.home.me) == self.home.store_id
+        return self._voters.voter
 
     @property
     def may_leave(self) -> bool:
@@ -218,7 +184,7 @@ class Replication:
 
     def replica_set(self, partition: int) -> tuple[NodeId, ...]:
         """R9. Who keeps a partition by the decided roster, in the order of the ring."""
-        return tuple(self._sets[partition]) if partition < len(self._sets) else ()
+        return tuple(self._voters.sets[partition]) if partition < len(self._voters.sets) else ()
 
     def status(self, partition: int) -> ReplicaStatus | None:
         """A copy as it stands here; None if there is none."""
@@ -243,7 +209,7 @@ class Replication:
             for replica in dirty.values():
                 replica.flush()
             while home.decided:
-                self._decide(home.decided.pop(0))
+                self._voters.decide(home.decided.pop(0))
         self._reads.flush()
         taken, home.effects = home.effects, []
         return taken
@@ -256,26 +222,24 @@ class Replication:
         if self.roster is None and not seeds:
             self.bootstrap(now)
         elif self.roster is None and self.home.me in founders:
-            self._birth.want(seeds, founders)
-            self._settle_birth()
+            self._voters.birth.want(seeds, founders)
+            self._voters.settle_birth()
 
     def bootstrap(self, now: float) -> None:
         """An operator's word: found a cluster of one."""
         self.home.now = now
         if self.roster is None:
-            self._learn(self._birth.first_roster({self.home.me: self.home.store_id}), applied=1)
+            self._voters.bootstrap()
 
     def ask_in(self, now: float) -> None:
         """Become a voter, with this disk; asked again until it is so."""
-        self._wish(now, AskChange(self.home.me, self.home.store_id, self.witness))
+        self.home.now = now
+        self._voters.want_in()
 
     def ask_out(self, now: float, node: NodeId | None = None) -> None:
         """Let this node, or another, leave the roster; asked again until it is so."""
-        self._wish(now, AskChange(node or self.home.me, None, False))
-
-    def _wish(self, now: float, change: AskChange) -> None:
         self.home.now = now
-        self._wishes[change.node] = change
+        self._voters.wish(AskChange(node or self.home.me, None, False))
 
     def hand_over_all(self, now: float) -> None:
         """Own nothing more: each partition goes to another of its replica set as soon as that holds everything."""
@@ -347,7 +311,7 @@ class Replication:
         """All writes up to ``mark`` are on stable storage."""
         self.home.now = now
         self.home.synced(mark)
-        self._settle_birth()
+        self._voters.settle_birth()
 
     def receive(self, now: float, sender: NodeId, message: Message) -> None:
         """A message arrived. Never raises: what makes no sense is counted in ``dropped``."""
@@ -355,8 +319,8 @@ class Replication:
         home.now = now
         kind = type(message)
         if kind is Hello:
-            self._on_hello(sender, message)  # type: ignore[arg-type]
-        elif sender in self._foreign or sender not in home.stores or sender == home.me:
+            self._voters.on_hello(sender, message)  # type: ignore[arg-type]
+        elif sender in self._voters.foreign or sender not in home.stores or sender == home.me:
             home.dropped["stranger"] += 1
         elif kind in self._of_node:
             self._of_node[kind](sender, message)
@@ -394,7 +358,6 @@ class Replication:
     # The long beat
 
     def _long_beat(self) -> None:
-        home, roster = self.home, self.roster
         for replica in list(self.replicas.values()):
             if replica.move is not None:
                 replica.move.offer()
@@ -404,19 +367,10 @@ class Replication:
                 replica.forget()
             else:
                 replica.election.inquire()
-        self._birth.beat()
-        if roster is not None:
-            self._planner.watch(roster)
-            self._move_on(roster)
+        self._voters.beat()
         self._hand_over(self.tuning.handovers_max)
         self._reads.repeat()
         self._send_digests()
-        for node, change in list(self._wishes.items()):
-            if roster is not None and roster.voters.get(node) == change.store_id:
-                continue
-            self._planner.ask(change)
-            for peer in self._peers():
-                home.send(peer, change)
 
     def _is_litter(self, replica: Replica) -> bool:
         idle_s = self.home.now - replica.heard_at
@@ -424,15 +378,8 @@ class Replication:
             return False
         return idle_s > LEARNER_FORGOTTEN_INTERVALS * self.tuning.gossip_interval_s
 
-    def _peers(self) -> list[NodeId]:
-        """Everybody alive, and every voter."""
-        home = self.home
-        nodes = {node: None for node, live in home.live.items() if live}
-        nodes.update(dict.fromkeys(self.roster.voters if self.roster else ()))
-        return [node for node in nodes if node != home.me]
-
     def _send_digests(self) -> None:
-        rows: dict[NodeId, list[Row]] = {node: [] for node in self._peers()}
+        rows: dict[NodeId, list[Row]] = {node: [] for node in self._voters.peers()}
         for replica in self.replicas.values():
             owner = replica.owner
             if owner is not None:
@@ -457,118 +404,7 @@ class Replication:
                     count += 1
                     break
 
-    # The roster
-
-    def _move_on(self, roster: Roster) -> None:
-        """R8, R9. Copies for those whom the roster, or its plan, brings in; the seal when they are made."""
-        planned, home = self._planned, self.home
-        if planned is not None and (
-            planned[0].version <= roster.version or home.now - planned[3] > FRESH_INTERVALS * self.tuning.gossip_interval_s
-        ):
-            planned = self._planned = None
-        ready: list[int] = []
-        for partition, replica in self.replicas.items():
-            owner = replica.owner
-            if owner is None or partition == ROSTER or replica.generation > roster.version or not owner.in_office:
-                continue
-            goal = self._sets[partition]
-            if goal != replica.members:
-                owner.learn(goal)
-                if owner.copies_made(goal):
-                    owner.seal(Seal(roster.version, goal))
-            elif planned is not None:
-                owner.learn(planned[1][partition])
-                if owner.copies_made(planned[1][partition]):
-                    ready.append(partition)
-            else:
-                owner.learn({})
-        if planned is not None:
-            self._report(planned[2], PlanReady(planned[0].version, ready))
-        self._plan(roster)
-
-    def _report(self, to: NodeId, ready: PlanReady) -> None:
-        if to == self.home.me:
-            self._planner.report(to, ready)
-        else:
-            self.home.send(to, ready)
-
-    def _plan(self, roster: Roster) -> None:
-        log = self.replicas.get(ROSTER)
-        if log is None or log.owner is None or not log.owner.in_office:
-            self._planner.forget()
-            return
-        decided = self._planner.beat(roster)
-        if decided is not None:
-            log.owner.seal(Seal(decided.version, decided.voters, decided))
-        elif self._planner.plan is not None:
-            self._on_plan(self.home.me, Plan(self._planner.plan))
-
-    def _decide(self, roster: Roster) -> None:
-        """The seal of the roster's log is committed: this is the roster."""
-        log = self.replicas[ROSTER]
-        decided_here = log.owner is not None
-        self._learn(roster)
-        if decided_here:
-            for node in self._peers():
-                self.home.send_synced(node, RosterNews(roster))
-            log.election.campaign()
-
-    def _learn(self, roster: Roster, applied: int = 0) -> None:
-        """A roster was decided. ``applied``: what a cluster of one begins with, its store as it is, counts as entry 1."""
-        home, known = self.home, self.roster
-        if known is not None and (roster.version <= known.version or roster.cluster_id != known.cluster_id):
-            return
-        self.roster = roster
-        log = self.replicas.get(ROSTER)
-        if log is None:
-            log = self.replicas[ROSTER] = self.replica_class(home, ROSTER)
-        writes = begin_roster_generation(log, roster)
-        self._use(roster)
-        if roster.version == 1 and self.voter:
-            writes += first_states(home, self.replicas, self._sets, self.replica_class, applied)
-        home.persist(writes)  # in one batch: a roster without the copies that go with it would be a cluster without data
-        self._planner.forget()
-        if self.voter:
-            self._wishes.setdefault(home.me, AskChange(home.me, home.store_id, self.witness))
-        home.effects.append(RosterChanged(roster))
-
-    def _use(self, roster: Roster) -> None:
-        self.home.witnesses = roster.witnesses
-        self._sets = replica_sets(roster)
-
-    def _settle_birth(self) -> None:
-        birth = self._birth
-        if self.roster is None:
-            birth.settle(self.home.synced_mark)
-            if birth.decided is not None:
-                self._learn(birth.decided)
-                for node in birth.decided.voters:
-                    if node != self.home.me:
-                        self.home.send_synced(node, RosterNews(birth.decided))
-
     # Messages that are not about one replica
-
-    def _on_hello(self, sender: NodeId, hello: Hello) -> None:
-        home, roster = self.home, self.roster
-        if roster is not None and hello.cluster_id and hello.cluster_id != roster.cluster_id:
-            self._foreign.add(sender)
-            return
-        self._foreign.discard(sender)
-        if hello.stands:
-            home.resting.pop(sender, None)
-        else:
-            home.resting[sender] = None
-        known = home.stores.get(sender)
-        if known != hello.store_id and sender != home.me:
-            home.stores[sender] = hello.store_id
-            if known is not None:
-                for replica in self.replicas.values():
-                    if replica.owner is not None:
-                        replica.owner.disk_changed(sender)
-        behind = roster is not None and hello.roster_version < roster.version
-        if behind and home.now - self._told_at.get(sender, float("-inf")) >= self.tuning.gossip_interval_s / BEATS:
-            self._told_at[sender] = home.now
-            home.send_synced(sender, RosterNews(roster))  # type: ignore[arg-type]
 
     def _on_digest(self, sender: NodeId, digest: Digest) -> None:
         answers = [following.on_row(self.replicas.get(row[0]), sender, row) for row in digest.rows]
@@ -581,64 +417,40 @@ class Replication:
             if replica is not None and replica.owner is not None:
                 replica.owner.on_answer(sender, row)
 
-    def _on_found(self, sender: NodeId, found: Found) -> None:
-        if self.roster is not None:
-            self.home.send_synced(sender, RosterNews(self.roster))  # a veto: there is a cluster
-        else:
-            self._birth.on_found(sender, found)
-
-    def _on_accepted(self, sender: NodeId, accepted: Accepted) -> None:
-        self._birth.on_accepted(sender, accepted)
-        self._settle_birth()
-
-    def _on_roster(self, sender: NodeId, news: RosterNews) -> None:
-        self._learn(news.roster)
-
-    def _on_ask(self, sender: NodeId, change: AskChange) -> None:
-        if change.store_id is None or (sender == change.node and self.home.stores[sender] == change.store_id):
-            self._planner.ask(change)
-
-    def _on_plan(self, sender: NodeId, plan: Plan) -> None:
-        roster, known = plan.roster, self._planned
-        if self.roster is None or roster.version != self.roster.version + 1:
-            return
-        sets = known[1] if known is not None and known[0] == roster else replica_sets(roster)
-        self._planned = (roster, sets, sender, self.home.now)
-
     def _tables(self) -> tuple[dict[type, OfReplica], dict[type, OfNode]]:
         """What is done for each message."""
         return {
-            PreVote: lambda replica, sender, m: replica.election.on_pre_vote(sender, m),
-            PreVoted: lambda replica, sender, m: replica.election.on_pre_voted(sender, m),
-            Prepare: following.on_prepare,
-            Promise: lambda replica, sender, m: replica.election.on_promise(sender, m),
-            Refused: _on_refused,
-            Fetch: serve,
-            Piece: following.on_piece,
-            SnapshotPiece: following.on_piece,
-            Sync: following.on_sync,
-            Append: following.on_append,
-            Ack: lambda replica, sender, m: replica.owner.on_ack(sender, m) if replica.owner is not None else None,
-            Behind: _on_behind,
-            HandOver: lambda replica, sender, m: replica.election.on_hand_over(sender, m),
-            Base: following.on_base,
-            BaseHeld: lambda replica, sender, m: replica.move.on_held(sender, m) if replica.move is not None else None,
-            Superseded: following.on_superseded,
+            messages.PreVote: lambda replica, sender, m: replica.election.on_pre_vote(sender, m),
+            messages.PreVoted: lambda replica, sender, m: replica.election.on_pre_voted(sender, m),
+            messages.Prepare: following.on_prepare,
+            messages.Promise: lambda replica, sender, m: replica.election.on_promise(sender, m),
+            messages.Refused: _on_refused,
+            messages.Fetch: serve,
+            messages.Piece: following.on_piece,
+            messages.SnapshotPiece: following.on_piece,
+            messages.Sync: following.on_sync,
+            messages.Append: following.on_append,
+            messages.Ack: lambda replica, sender, m: replica.owner.on_ack(sender, m) if replica.owner is not None else None,
+            messages.Behind: _on_behind,
+            messages.HandOver: lambda replica, sender, m: replica.election.on_hand_over(sender, m),
+            messages.Base: following.on_base,
+            messages.BaseHeld: lambda replica, sender, m: replica.move.on_held(sender, m) if replica.move is not None else None,
+            messages.Superseded: following.on_superseded,
         }, {
-            Digest: self._on_digest,
-            DigestAnswer: self._on_digest_answer,
-            Confirm: self._reads.answer,
-            Confirmed: self._reads.on_confirmed,
-            Found: self._on_found,
-            Accepted: self._on_accepted,
-            RosterNews: self._on_roster,
-            AskChange: self._on_ask,
-            Plan: self._on_plan,
-            PlanReady: self._planner.report,
+            messages.Digest: self._on_digest,
+            messages.DigestAnswer: self._on_digest_answer,
+            messages.Confirm: self._reads.answer,
+            messages.Confirmed: self._reads.on_confirmed,
+            messages.Found: self._voters.on_found,
+            messages.Accepted: self._voters.on_accepted,
+            messages.RosterNews: self._voters.on_roster,
+            messages.AskChange: self._voters.on_ask,
+            messages.Plan: self._voters.on_plan,
+            messages.PlanReady: self._voters.planner.report,
         }
 
 
-def _on_refused(replica: Replica, sender: NodeId, refused: Refused) -> None:
+def _on_refused(replica: Replica, sender: NodeId, refused: messages.Refused) -> None:
     replica.election.on_refused(refused)
     if replica.owner is not None and refused.epoch == replica.owner.epoch:
         replica.owner.on_higher(sender, refused.promised)
@@ -646,6 +458,6 @@ def _on_refused(replica: Replica, sender: NodeId, refused: Refused) -> None:
         replica.transfer = None
 
 
-def _on_behind(replica: Replica, sender: NodeId, behind: Behind) -> None:
+def _on_behind(replica: Replica, sender: NodeId, behind: messages.Behind) -> None:
     if replica.owner is not None and behind.epoch == replica.owner.epoch:
         replica.owner.sync(sender)

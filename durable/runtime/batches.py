@@ -188,7 +188,6 @@ class Batches:
         alive = [batch for batch in group if not batch.dead]
         if isinstance(error, ClusterError):
             for batch in alive:
-                if not batch.dead:
-                    self._lost(batch.partition, error)
+                self._lost(batch.partition, error)
         elif alive or isinstance(error, StoreError):
             self._failed(error)

@@ -3,7 +3,7 @@
 **How it works.** Things that happen at one moment happen in the order in which they were planned. So a run is
 a function of its seed.
 
-Read next: `swarm`.
+Read next: `loop`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class EventQueue:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._planned: list[tuple[float, int, Callable[[], None]]] = []
+        self._planned: list[tuple[float, int, Callable[[], object]]] = []
         self._number = 0
 
-    def at(self, when: float, happen: Callable[[], None]) -> None:
+    def at(self, when: float, happen: Callable[[], object]) -> None:
         """Plan something, in seconds; what is planned for the past happens now."""
         self._number += 1
         heappush(self._planned, (max(when, self.now), self._number, happen))

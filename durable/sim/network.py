@@ -5,7 +5,7 @@ times, and a failure must happen again.
 
 **How it works.** `SimNetwork` holds no queue and no clock: asked for a packet from one host to another, it
 answers with the delays of its copies, none for a lost packet. Whoever drives the world schedules them, be it
-`EventQueue` or an event loop with virtual time.
+`durable.sim.events.EventQueue`.
 
 ============  ==================================================  ===========================================
 fault         datagrams                                           streams
@@ -104,8 +104,8 @@ class SimNetwork:
         return tuple(delays)
 
     def stream(self, source: object, target: object) -> float | None:
-        """The delay in seconds after which a frame on a connection arrives; None if there is no way there or
-        none back.
+        """The delay in seconds of a question or its answer, for who simulates no connections; None if there is no way there
+        or none back.
         """
         if (source, target) in self._cut or (target, source) in self._cut:
             return None
@@ -115,6 +115,15 @@ class SimNetwork:
                 return delay_s
             delay_s += RETRANSMIT_S
         return None
+
+    def frame_s(self) -> float:
+        """After how many seconds the next piece of a connection arrives, if there is a way: each loss costs it 200 ms."""
+        delay_s, loss = self._delay_s(), self.faults.loss
+        for _ in range(RETRANSMITS_MAX):
+            if not loss or self._random.random() >= loss:
+                break
+            delay_s += RETRANSMIT_S
+        return delay_s
 
     def _delay_s(self) -> float:
         low, high = self.faults.delay_s

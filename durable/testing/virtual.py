@@ -30,12 +30,12 @@ from concurrent.futures import Future as ThreadFuture
 from contextlib import contextmanager
 from contextvars import Context
 from datetime import UTC, datetime
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.bodies.threads import ThreadPool
-from durable.errors import NotAllowedHere, WorkflowError
+from durable.errors import WorkflowError
 from durable.journal.codec import encode_value
+from durable.sim.loop import SeededEntropy, TimelessLoop
 
 if TYPE_CHECKING:
     from durable.runtime.engine import Engine
@@ -69,22 +69,6 @@ class VirtualClock:
         self._start_ms += max(0, now_ms - self.now_ms())
 
 
-class SeededEntropy:
-    """Random bytes that are the same on every run. Implements `durable.ports.Entropy`.
-
-    >>> SeededEntropy(7).random_bytes(4) == SeededEntropy(7).random_bytes(4)
-    True
-    """
-
-    def __init__(self, seed: int = 0) -> None:
-        self._seed = seed
-        self._drawn = 0
-
-    def random_bytes(self, count: int) -> bytes:
-        self._drawn += 1
-        return blake2b(f"{self._seed}/{self._drawn}".encode(), digest_size=count).digest()
-
-
 class _Selector(selectors.DefaultSelector):
     """Where a loop waits. This one does not: it moves the time on."""
 
@@ -100,7 +84,7 @@ class _Selector(selectors.DefaultSelector):
         return []
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
+class VirtualLoop(TimelessLoop, asyncio.SelectorEventLoop):
     """asyncio's loop, with its time moved on where it would wait. ``time()`` is in seconds since the start."""
 
     def __init__(self, start: datetime = START, elapsed_s: float = 0.0, seed: int = 0) -> None:
@@ -111,7 +95,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector = _Selector()
         selector.loop = self
         super().__init__(selector)
-        self._clock_resolution = 1e-6  # with the default of 1e-9 a loop spins for ever from 2**24 s (194 days) on
         self.durable_world = VirtualWorld(self, start, seed)
 
     def time(self) -> float:
@@ -119,13 +102,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def advance(self) -> None:
         """Move the time to the next timer. Raises `NothingWillHappen` when there is none within a lifetime."""
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        if not scheduled or scheduled[0].when() > self.now_s + FAR_S:
+        timer = self.next_timer()
+        if timer is None or timer > self.now_s + FAR_S:
             raise NothingWillHappen(
                 "everything waits, and no timer is set, so nothing will ever happen again (in real time this would hang). "
                 "Send the message that is waited for, or give the wait a timeout."
             )
-        self.now_s = max(self.now_s, scheduled[0].when())
+        self.now_s = max(self.now_s, timer)
 
     # --- threads: real, while virtual time stands still
 
@@ -157,26 +140,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future = super().run_in_executor(executor, self.counted(lambda: func(*args)))
         future.add_done_callback(lambda _: self.thread_ended())
         return future
-
-
-def _no_network(name: str) -> Callable[..., NoReturn]:
-    def refuse(self: VirtualLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotAllowedHere(
-            f"{name}: there is no network in virtual time, because nobody could say how much of it an answer takes. Put a "
-            "fake where the function calls the world, or run this test in real time."
-        )
-
-    refuse.__name__ = name
-    return refuse
-
-
-_NETWORK = (
-    *("create_connection", "create_server", "create_datagram_endpoint", "create_unix_connection", "create_unix_server"),
-    *("connect_accepted_socket", "connect_read_pipe", "connect_write_pipe", "subprocess_exec", "subprocess_shell"),
-    *("sock_accept", "sock_connect", "sock_recv", "sock_recv_into", "sock_sendall"),
-)
-for _name in _NETWORK:
-    setattr(VirtualLoop, _name, _no_network(_name))
 
 
 class VirtualWorld:

@@ -24,7 +24,8 @@ in three rounds over all nodes: ``old,new``, then ``new,old``, then ``new``.
 
 **Limits.** One secret for all: who has it is a member, and can say anything. No forward secrecy: whoever records today and
 steals the secret tomorrow reads the recording (names and addresses of members). Without a secret (`Unsealed`) everybody who
-reaches the port is a member; `durable.cluster.config` allows that on the loopback address only.
+reaches the port is a member; `durable.cluster.config` allows that on the loopback address only. A datagram names no receiver:
+one that was recorded on its way to a member opens at another as well, once; what it claims is as old there as here.
 
 Read next: `windows`.
 """

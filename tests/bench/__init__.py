@@ -12,7 +12,8 @@ Run it from the root, with the ``bench`` extra installed::
 
 Reading order: `workloads` (what is measured), `peer` (what a peer must offer), `bodies` (the steps, the
 same for all), `drive` (how each workload is driven), the three adapters, `run` (one run in its own
-processes), `stats`, `figures`.
+processes), `stats`, `figures`; then `studies` (what has no engine beside it: the ring, SWIM in simulation, five real
+processes), `cluster_figures`, `cluster_page`.
 
 Limits: loads are bounded in count and by `Workload.limit_s`; servers bind to the loopback interface only;
 Linux is where the figures come from (macOS works, without the parent-death signal; Windows is not

@@ -2,7 +2,8 @@
 
 ``python -m bench --workloads W1,W2 --rounds 5 --peers durable,dbos,restate --curves all --out bench.json``
 
-The JSON is written after every round, so that a run that is interrupted leaves what it has.
+The JSON is written after every round, so that a run that is interrupted leaves what it has. Studies (W10, W11, W11P: `studies`)
+are named like workloads, and write a file of their own beside it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from bench.probe import MEMORY_FILESYSTEMS, filesystem, probe
 from bench.processes import adopt_orphans
 from bench.run import run_once
 from bench.stats import SCHEMA_VERSION, human, plan, table, turn
+from bench.studies import STUDIES, run_study
 from bench.workloads import CURVES, PEERS, WORKLOADS, Curve
 
-STANDARD = ("W1", "W2", "W2L", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W9D", "BUSY")
+STANDARD = ("W1", "W2", "W2L", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W9D", "BUSY", "W10", "W11", "W11P")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
     kind = filesystem(folder)
+    for name in options.studies:
+        path = run_study(STUDIES[name], options.rounds, _machine(folder, kind), options.out.parent, _say)
+        print(f"written to {path}")
+    if not options.workloads and not options.curves and options.studies:
+        return 0
     if kind in MEMORY_FILESYSTEMS:
         print(f"warning: {folder} is on {kind}: nothing is fsynced there. Choose a disk with --folder.")
     present, described = _present(options.peers)
@@ -75,6 +82,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     options = parser.parse_args(arguments)
     options.workloads = [] if options.workloads == ["none"] else [name.upper() for name in options.workloads]
+    options.studies = [name for name in options.workloads if name in STUDIES]
+    options.workloads = [name for name in options.workloads if name not in STUDIES]
     options.curves = list(CURVES) if options.curves == ["all"] else options.curves
     for given, known in (
         (options.workloads, WORKLOADS),
@@ -83,7 +92,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     ):
         for name in given:
             if name not in known:
-                parser.error(f"{name!r} is not one of {', '.join(known)}")
+                others = STUDIES if known is WORKLOADS else ()
+                parser.error(f"{name!r} is not one of {', '.join([*known, *others])}")
     return options
 
 
@@ -147,6 +157,10 @@ def _points(document: dict[str, Any], options: argparse.Namespace, present: Sequ
 
 def _unit(curve: Curve) -> str:
     return curve.y_label.split(" ")[0]
+
+
+def _say(what: str) -> None:
+    print(what, flush=True)
 
 
 def _report(prefix: str, metric: str, unit: str, record: dict[str, Any]) -> None:

@@ -13,8 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.cluster_figures import draw_studies
+from bench.cluster_page import cluster_part, figure
 from bench.figures import LABELS, draw
 from bench.stats import human, summarise
+from bench.studies import read_studies
 from bench.workloads import CURVES, WORKLOADS
 
 PAGE = Path("book/chapters/measures.md")
@@ -34,15 +37,15 @@ the rounds and, in brackets, the lowest and the highest.
 """
 
 
-def page(document: Mapping[str, Any]) -> str:
-    """The whole page as MyST Markdown."""
+def page(document: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]]) -> str:
+    """The whole page as MyST Markdown: from the engines' result file, and those of the studies."""
     summary = summarise(document["runs"])
     parts = [OPENING, _machine(document), "## What came out\n", _table(summary, _rounds(document))]
     for name, peers in summary.items():
         workload = WORKLOADS[name]
         if any(workload.headline in metrics for metrics in peers.values()):
             parts.append(f"### {workload.title}\n\n{workload.description}\n")
-            parts.append(_figure(f"{name.lower()}.svg", f"{workload.title}: {workload.unit} by engine"))
+            parts.append(figure(f"{name.lower()}.svg", f"{workload.title}: {workload.unit} by engine"))
             parts.append(_details(peers, workload.headline))
     shown = {point.get("curve") for point in document["points"] if point["metrics"]}
     if shown:
@@ -50,9 +53,10 @@ def page(document: Mapping[str, Any]) -> str:
         for curve in CURVES.values():
             if curve.name in shown:
                 parts.append(f"### {curve.title}\n")
-                parts.append(_figure(f"curve-{curve.name}.svg", f"{curve.y_label} against {curve.x_label}"))
+                parts.append(figure(f"curve-{curve.name}.svg", f"{curve.y_label} against {curve.x_label}"))
     parts.append(_profile(document))
     parts.append(_absent(document))
+    parts.append(cluster_part(studies))
     return "\n".join(part for part in parts if part)
 
 
@@ -89,10 +93,6 @@ def _cell(value: Mapping[str, float] | None, unit: str, rounds: int) -> str:
         return "not measured"
     ended = "" if value["runs"] == rounds else f"; {value['runs']:.0f} of {rounds} runs ended within the limit"
     return f"**{human(value['median'])}** {unit} ({human(value['low'])} to {human(value['high'])}{ended})"
-
-
-def _figure(file: str, alt: str) -> str:
-    return f"```{{image}} ../measures/{file}\n:alt: {alt}\n:width: 100%\n```\n"
 
 
 def _details(peers: Mapping[str, Any], headline: str) -> str:
@@ -134,8 +134,10 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     result = Path(arguments[0])
     document = json.loads(result.read_text())
+    studies = read_studies(result.parent)
     draw(document, result.parent)
-    PAGE.write_text(page(document))
+    draw_studies(studies, result.parent)
+    PAGE.write_text(page(document, studies))
     print(PAGE)
     return 0
 

@@ -1,153 +1,167 @@
-"""The ring beside uhashring: 100 nodes x 150 positions, interleaved, medians of the rounds, as JSON.
+"""W10: the ring beside uhashring, 100 nodes of 150 positions each: ``python -m bench --workloads W10``.
 
-pip install uhashring && python tests/bench/ring_bench.py
+Lookups and changes of membership are timed, the rings in turns, round by round. What moves on a join, and how evenly keys
+lie, is counted, and comes out the same on any machine. ``ketama`` is the other of the two ways in which uhashring hashes.
+
+Limits: uhashring walks a generator for the nodes after the first, and is asked for a tenth as many of them.
 """
 
 from __future__ import annotations
 
-import json
-import platform
-import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
-
-import uhashring
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any
 
 from durable.membership.member import NodeId
 from durable.routing.partitions import PARTITIONS, PartitionRing, first_hash, partition_of
 from durable.routing.ring import HashRing
 
-NODES, POSITIONS, KEYS, ROUNDS = 100, 150, 20_000, 7
-NAMES = [f"node-{i}" for i in range(NODES)]
-KEY_LIST = [f"workflow-{i}" for i in range(KEYS)]
+NODES, POSITIONS, KEYS = 100, 150, 20_000
+THREE, THREE_OF_UHASHRING = 5_000, 500
+NAMES = [f"node-{number}" for number in range(NODES)]
+KEY_LIST = [f"workflow-{number}" for number in range(KEYS)]
+JOINED_BY = (1, 3, 10, 30, 100)
+JOINS, RINGS_OF_TEN = 20, 300
+OWN = "durable"
+
+Timed = dict[str, Callable[[], object]]
 
 
-def ours(names: list[str], ring: HashRing | None = None) -> HashRing:
+def absent() -> str | None:
+    """Why uhashring does not run here; None if it does."""
+    try:
+        import uhashring  # noqa: F401
+    except ImportError:
+        return "the package `uhashring` is not installed"
+    return None
+
+
+def measure(rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """All of W10."""
+    rings = {OWN: _own()} | (_others() if absent() is None else {})
+    return {
+        "nodes": NODES,
+        "positions": POSITIONS,
+        "absent": absent(),
+        "rings": compare(rings, rounds, say),
+        "moved": [_moved(nodes, say) for nodes in JOINED_BY],
+        "spread": _spread(say),
+    }
+
+
+def compare(rings: dict[str, Timed], rounds: int, say: Callable[[str], None]) -> dict[str, dict[str, list[float]]]:
+    """Every ring, every round, another one first each time: lookups/s, lookups of three/s, seconds a change."""
+    seen: dict[str, dict[str, list[float]]] = {name: {"lookup": [], "three": [], "change": []} for name in rings}
+    names = list(rings)
+    for number in range(rounds):
+        say(f"rings, round {number + 1} of {rounds}")
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            ring = rings[name]
+            three = THREE if name == OWN else THREE_OF_UHASHRING
+            seen[name]["lookup"].append(round(KEYS / _seconds(ring["lookup"])))
+            seen[name]["three"].append(round(three / _seconds(ring["three"])))
+            seen[name]["change"].append(round(_seconds(ring["change"]) / 2, 7))
+    return seen
+
+
+def _own() -> Timed:
+    ring = _ring(NAMES)
+    return {
+        "lookup": lambda: [ring.get_node(key) for key in KEY_LIST],
+        "three": lambda: [ring.get_nodes(key, 3) for key in KEY_LIST[:THREE]],
+        "change": lambda: _come_and_go(ring),
+    }
+
+
+def _others() -> dict[str, Timed]:
+    import uhashring
+
+    made = {"uhashring": uhashring.HashRing(NAMES, vnodes=POSITIONS)}
+    made["uhashring, ketama"] = uhashring.HashRing(NAMES, vnodes=POSITIONS, hash_fn="ketama")
+    return {
+        name: {
+            "lookup": lambda ring=ring: [ring.get_node(key) for key in KEY_LIST],
+            "three": lambda ring=ring: [_first(ring.range(key, size=3)) for key in KEY_LIST[:THREE_OF_UHASHRING]],
+            "change": lambda ring=ring: _come_and_go(ring),
+        }
+        for name, ring in made.items()
+    }
+
+
+def _first(found: Iterable[Any]) -> list[Any]:
+    return list(islice(found, 3))
+
+
+def _come_and_go(ring: Any) -> None:
+    ring.add_node("newcomer")
+    ring.remove_node("newcomer")
+
+
+def _ring(names: Iterable[str], ring: HashRing | None = None) -> HashRing:
     ring = HashRing(POSITIONS) if ring is None else ring
     for name in names:
         ring.add_node(NodeId(name))
     return ring
 
 
-def theirs() -> uhashring.HashRing:
-    return uhashring.HashRing(NAMES, vnodes=POSITIONS, hash_fn="ketama")
-
-
-def theirs_plain() -> uhashring.HashRing:
-    return uhashring.HashRing(NAMES, vnodes=POSITIONS)
-
-
-def seconds(work: Callable[[], object]) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
-def change(ring: HashRing | uhashring.HashRing) -> None:
-    ring.add_node("newcomer")
-    ring.remove_node("newcomer")
+def _moved(nodes: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """The share of the keys that move when one joins ``nodes``, for rings of different names; and how many keys moved between
+    two nodes that were there before, which must be none.
+    """
+    say(f"keys that move on a join, {nodes} nodes")
+    shares, between = [], 0
+    for trial in range(JOINS):
+        ring = _ring(f"host-{trial}-{number}" for number in range(nodes))
+        before = [ring.get_node(key) for key in KEY_LIST]
+        ring.add_node(NodeId(f"newcomer-{trial}"))
+        after = [ring.get_node(key) for key in KEY_LIST]
+        moved = [new for old, new in zip(before, after, strict=True) if old != new]
+        shares.append(len(moved) / KEYS)
+        between += sum(new != f"newcomer-{trial}" for new in moved)
+    return {"nodes": nodes, "shares": shares, "between_others": between}
 
 
-def compare() -> dict[str, dict[str, float]]:
-    rings = {
-        "durable": ours(NAMES),
-        "uhashring": theirs_plain(),
-        "uhashring_ketama": theirs(),
-    }
-    measured: dict[str, dict[str, list[float]]] = {
-        name: {"lookup": [], "change": [], "three": []} for name in rings
-    }
-    for _ in range(ROUNDS):
-        for name, ring in rings.items():
-            measured[name]["lookup"].append(
-                seconds(lambda ring=ring: [ring.get_node(key) for key in KEY_LIST])
-            )
-            measured[name]["change"].append(seconds(lambda ring=ring: change(ring)) / 2)
-            if name == "durable":
-                some = KEY_LIST[:5000]
-                measured[name]["three"].append(
-                    seconds(lambda ring=ring, some=some: [ring.get_nodes(key, 3) for key in some])
-                )
-            else:
-                some = KEY_LIST[:500]
-                measured[name]["three"].append(
-                    10
-                    * seconds(
-                        lambda ring=ring, some=some: [
-                            list(_first(ring.range(key, size=3), 3)) for key in some
-                        ]
-                    )
-                )
-    return {
-        name: {
-            "lookups_per_s": round(KEYS / statistics.median(times["lookup"])),
-            "three_nodes_per_s": round(5000 / statistics.median(times["three"])),
-            "membership_change_ms": round(statistics.median(times["change"]) * 1e3, 3),
-        }
-        for name, times in measured.items()
-    }
+def deviation(nodes: int) -> float:
+    """The standard deviation of the share that moves to one who joins ``nodes``: of its arcs, which have a Beta distribution,
+    and of the sample of keys.
+    """
+    share = 1 / (nodes + 1)
+    arcs = share * (1 - share) / ((nodes + 1) * POSITIONS + 1)
+    return float((arcs + share * (1 - share) / KEYS) ** 0.5)
 
 
-def _first(items, count):  # type: ignore[no-untyped-def]
-    for _, item in zip(range(count), items, strict=False):
-        yield item
+def _spread(say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    """max/mean of ten nodes, for single keys (the exact share of the circle) and for partitions: of node-1 to node-10, and over
+    many rings of other names.
+    """
+    say("spread over ten nodes")
+    key_of = {partition_of(key): key for key in KEY_LIST}
+    assert len(key_of) == PARTITIONS == len({first_hash(number) for number in range(PARTITIONS)})
 
-
-def spread(trials: int = 300) -> dict[str, dict[str, float]]:
-    """max/mean of ten nodes: of node-1..node-10, and over many sets of random names."""
-
-    def plain(names: list[str]) -> float:
-        positions, share = list(ours(names)), Counter()  # type: ignore[var-annotated]
+    def of_keys(names: list[str]) -> float:
+        positions, share = list(_ring(names)), Counter[str]()
         previous = positions[-1][0] - 2**64
         for point, node in positions:
             share[node] += point - previous
             previous = point
         return max(share.values()) / (2**64 / len(names))
 
-    key_of = {partition_of(key): key for key in KEY_LIST}
-    assert len(key_of) == PARTITIONS == len({first_hash(partition) for partition in range(PARTITIONS)})
+    def of_partitions(names: list[str]) -> float:
+        ring = _ring(names, PartitionRing(POSITIONS))
+        return max(Counter(map(ring.get_node, key_of.values())).values()) / (PARTITIONS / len(names))
 
-    def partitions(names: list[str]) -> float:
-        ring = ours(names, PartitionRing(POSITIONS))
-        owned = Counter(ring.get_node(key) for key in key_of.values())
-        return max(owned.values()) / (PARTITIONS / len(names))
+    ten = [f"node-{number}" for number in range(1, 11)]
+    names = [[f"host-{trial}-{number}" for number in range(10)] for trial in range(RINGS_OF_TEN)]
+    return {
+        kind: {"node_1_to_10": round(of(ten), 4), "others": [round(of(some), 4) for some in names]}
+        for kind, of in (("keys", of_keys), ("partitions", of_partitions))
+    }
 
-    ten = [f"node-{i}" for i in range(1, 11)]
-    figures = {}
-    for label, measure in (("plain", plain), ("partitions_256", partitions)):
-        values = sorted(measure([f"host-{trial}-{i}" for i in range(10)]) for trial in range(trials))
-        figures[label] = {
-            "node_1_to_10": round(measure(ten), 3),
-            "p50": round(values[len(values) // 2], 3),
-            "p99": round(values[int(len(values) * 0.99)], 3),
-        }
-    return figures
-
-
-def moved_on_join(trials: int = 20) -> dict[str, float]:
-    shares = []
-    for trial in range(trials):
-        ring = ours([f"host-{trial}-{i}" for i in range(NODES)])
-        before = [ring.get_node(key) for key in KEY_LIST]
-        ring.add_node(NodeId("newcomer"))
-        shares.append(
-            sum(old != ring.get_node(key) for old, key in zip(before, KEY_LIST, strict=True)) / KEYS
-        )
-    return {"expected": round(1 / (NODES + 1), 5), "mean": round(statistics.mean(shares), 5)}
-
-
-if __name__ == "__main__":
-    print(
-        json.dumps(
-            {
-                "python": platform.python_version(),
-                "nodes": NODES,
-                "positions_per_node": POSITIONS,
-                "rings": compare(),
-                "max_over_mean_of_ten_nodes": spread(),
-                "share_of_keys_moved_on_join": moved_on_join(),
-            },
-            indent=2,
-        )
-    )

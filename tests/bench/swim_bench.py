@@ -1,19 +1,18 @@
-"""W11: SWIM in simulation, up to a thousand members, beside the papers' formulas, as JSON.
+"""W11: SWIM in simulation, up to a thousand members, beside what the papers say: ``python -m bench --workloads W11``.
 
-python tests/bench/swim_bench.py            # up to 100 members, a few minutes
-python tests/bench/swim_bench.py --full     # up to 1,000 members, and longer runs
+Everything here is decided by seeds and runs in virtual time: it comes out the same on any machine, however loaded. Raw
+values are kept, one list a point; `cluster_figures` draws them and `cluster_page` puts them into words.
+
+Limits: hundreds of runs a point in small clusters, a few dozen crashes in large ones; about ten minutes in all.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
-import platform
-import statistics
-import sys
 from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
 
+from durable.membership import gossip
 from durable.membership.tuning import Tuning
 from durable.sim.measures import (
     agreement_s,
@@ -26,93 +25,140 @@ from durable.sim.measures import (
 from durable.sim.network import Faults
 from durable.sim.swarm import Swarm
 
+SIZES = (3, 5, 10, 30, 100, 300, 1_000)
 LAN = Tuning(interval_s=0.1, suspect_timeout_s=0.5)
+PAUSES_S = (1.0, 2.0, 4.0, 6.0, 8.0)
+AWAKE_S = (0.05, 0.2)
+PAUSED_AMONG, PAUSED_FOR_S = 50, 600.0
+SHARE_OF_RUNS = ((10, 1), (30, 4), (100, 20), (300, 40))
+SLOW_AT_ONCE = (1, 2, 4, 8, 16)
+SLOW_PAUSE_S, SLOW_AWAKE_S, SLOW_FOR_S = 5.0, (0.001, 0.01), 200.0
+SCARCE_RIDES_FACTOR = 1
+LOSS = 0.05
+
+Point = dict[str, Any]
 
 
-def figures(measure: Callable[[int], float], runs: int) -> dict[str, float]:
-    values = sorted(measure(seed) for seed in range(runs))
+def measure(largest: int, runs: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """All of W11, in clusters of up to ``largest`` members; ``runs`` is the number of runs of a small one."""
+    sizes = [size for size in SIZES if size <= largest]
     return {
-        "runs": runs,
-        "mean": round(statistics.mean(values), 4),
-        "p50": round(values[runs // 2], 4),
-        "p99": round(values[min(runs - 1, math.ceil(runs * 0.99) - 1)], 4),
-        "max": round(values[-1], 4),
+        "tuning": {"interval_s": Tuning().interval_s, "suspect_timeout_s": Tuning().suspect_timeout_s},
+        "detection": [_detection(size, runs, say) for size in sizes],
+        "load": [_load(size, say) for size in sizes],
+        "spread": [_spread(size, loss, runs, say) for loss in (0.0, LOSS) for size in sizes],
+        "agreement": [
+            *(_agreement(size, "default", runs, say) for size in sizes if size <= 100),
+            _agreement(5, "lan", runs, say),
+        ],
+        "join": [_join(loss, runs, say) for loss in (0.0, LOSS)],
+        "hours": [_hour(seed, say) for seed in range(max(1, runs // 40))],
+        "pauses": [
+            _pauses(pause_s, lifeguard, max(1, runs // 160), say) for lifeguard in (True, False) for pause_s in PAUSES_S
+        ],
+        "slow": [_slow(many, lifeguard, max(1, runs // 160), say) for lifeguard in (True, False) for many in SLOW_AT_ONCE],
+        "scarce": [_scarce(lifeguard, max(1, runs // 80), say) for lifeguard in (True, False)],
+        "five": [_five(lifeguard, max(1, runs // 40), say) for lifeguard in (True, False)],
     }
 
 
-def say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
+def _runs(size: int, runs: int) -> int:
+    """Fewer runs of larger clusters: each costs more, and says more."""
+    share = next((share for most, share in SHARE_OF_RUNS if size <= most), 100)
+    return max(2, runs // share)
 
 
-def hour(members: int, loss: float, seconds: float, seed: int) -> dict[str, float]:
-    swarm = Swarm(seed, faults=Faults(loss=loss))
-    swarm.start_converged(members)
-    swarm.run(seconds)
+def _detection(size: int, runs: int, say: Callable[[str], None]) -> Point:
+    say(f"first detection, {size} members")
+    crashes = min(25, max(1, size // 20))  # at one moment: a large cluster is dear to start
+    seen = [found for seed in range(_runs(size, runs)) for found in first_detection_rounds(size, seed, crashes)]
+    return {"members": size, "crashes": crashes, "periods": seen}
+
+
+def _load(size: int, say: Callable[[str], None]) -> Point:
+    say(f"load, {size} members")
+    return {"members": size, "datagrams": round(message_load(size, 1, periods=100 if size <= 100 else 30), 4)}
+
+
+def _spread(size: int, loss: float, runs: int, say: Callable[[str], None]) -> Point:
+    say(f"spread of news, {size} members, loss {loss:.0%}")
+    seen = [round(spread_s(size, seed, loss), 4) for seed in range(max(2, _runs(size, runs) // 2))]
+    return {"members": size, "loss": loss, "seconds": seen}
+
+
+def _agreement(size: int, preset: str, runs: int, say: Callable[[str], None]) -> Point:
+    say(f"agreement, {size} members, {preset}")
+    tuning = LAN if preset == "lan" else None
     return {
-        "seconds": seconds,
-        "false_deaths": len(swarm.false_deaths),
-        "changes_of_belief": len(swarm.beliefs),
-        "datagrams_per_member_and_second": round(sum(swarm.datagrams.values()) / members / seconds, 3),
+        "members": size,
+        "preset": preset,
+        "seconds": [round(agreement_s(size, seed, tuning), 4) for seed in range(_runs(size, runs))],
     }
 
 
-def pause_table(full: bool) -> dict[str, dict[str, float]]:
-    table = {}
-    cases = (
-        ("n=5, 6 s pauses", 5, 6.0, (5.0, 20.0)),
-        ("n=50, 2 s pauses", 50, 2.0, (0.05, 0.2)),
-        ("n=50, 5 s pauses, hardly awake", 50, 5.0, (0.001, 0.01)),
-    )
-    for label, members, pause_s, awake_s in cases:
-        for lifeguard in (True, False):
-            say(f"pauses: {label}, lifeguard {lifeguard}")
-            seen = [
-                pauses(members, seed, pause_s=pause_s, awake_s=awake_s, run_s=600.0, lifeguard=lifeguard)
-                for seed in range(5 if full else 2)
-            ]
-            table[f"{label}, {'lifeguard' if lifeguard else 'plain'}"] = {
-                "runs_of_600_s": len(seen),
-                "false_deaths_mean": statistics.mean(one.false_deaths for one in seen),
-                "of_healthy_mean": statistics.mean(one.of_healthy for one in seen),
-            }
-    return table
+def _join(loss: float, runs: int, say: Callable[[str], None]) -> Point:
+    say(f"join, loss {loss:.0%}")
+    return {"members": 5, "loss": loss, "seconds": [round(join_s(4, seed, loss), 4) for seed in range(runs)]}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--full", action="store_true", help="up to 1,000 members; tens of minutes")
-    full = parser.parse_args().full
-    sizes = (3, 5, 10, 30, 100, 300, 1000) if full else (3, 5, 10, 30, 100)
-    few = {3: 200, 5: 200, 10: 200, 30: 100, 100: 30, 300: 10, 1000: 4}
-    by_size: dict[str, dict[str, object]] = {}
-    for n in sizes:
-        say(f"n = {n}")
-        runs = few[n] * (2 if full and n <= 100 else 1)
-        by_size[str(n)] = {
-            "first_detection_periods": figures(lambda seed, n=n: first_detection_rounds(n, seed), runs),
-            "datagrams_per_member_and_period": message_load(n, 1, periods=30 if n > 100 else 100),
-            "spread_s": figures(lambda seed, n=n: spread_s(n, seed), max(2, runs // 10)),
-            "spread_s_at_5_percent_loss": figures(
-                lambda seed, n=n: spread_s(n, seed, 0.05), max(2, runs // 10)
-            ),
-            "agreement_s": figures(lambda seed, n=n: agreement_s(n, seed), max(2, runs // 10)),
-        }
-    say("five nodes")
-    report = {
-        "python": platform.python_version(),
-        "first_detection_periods_expected": math.e / (math.e - 1),
-        "by_members": by_size,
-        "five_nodes": {
-            "agreement_s_default": figures(lambda seed: agreement_s(5, seed), 1000 if full else 400),
-            "agreement_s_lan": figures(lambda seed: agreement_s(5, seed, LAN), 400 if full else 100),
-            "join_s": figures(lambda seed: join_s(4, seed), 200),
-            "join_s_at_5_percent_loss": figures(lambda seed: join_s(4, seed, 0.05), 200),
-            "an_hour_at_5_percent_loss": [hour(5, 0.05, 3600.0, seed) for seed in range(10 if full else 3)],
-        },
-        "pauses": pause_table(full),
+def _hour(seed: int, say: Callable[[str], None]) -> Point:
+    say(f"an hour at {LOSS:.0%} loss, seed {seed}")
+    swarm = Swarm(seed, faults=Faults(loss=LOSS))
+    swarm.start_converged(5)
+    swarm.run(3_600.0)
+    return {"members": 5, "loss": LOSS, "false_deaths": len(swarm.false_deaths), "changes": len(swarm.beliefs)}
+
+
+def _pauses(pause_s: float, lifeguard: bool, runs: int, say: Callable[[str], None]) -> Point:
+    say(f"one of {PAUSED_AMONG} pauses {pause_s:g} s at a time, {'with' if lifeguard else 'without'} Lifeguard")
+    seen = [
+        pauses(PAUSED_AMONG, seed, pause_s=pause_s, awake_s=AWAKE_S, run_s=PAUSED_FOR_S, lifeguard=lifeguard)
+        for seed in range(runs)
+    ]
+    return {
+        "members": PAUSED_AMONG,
+        "pause_s": pause_s,
+        "lifeguard": lifeguard,
+        "false_deaths": [one.false_deaths for one in seen],
+        "of_healthy": [one.of_healthy for one in seen],
     }
-    print(json.dumps(report, indent=2))
 
 
-if __name__ == "__main__":
-    main()
+def _slow(many: int, lifeguard: bool, runs: int, say: Callable[[str], None]) -> Point:
+    say(f"{many} of {PAUSED_AMONG} hardly ever run, {'with' if lifeguard else 'without'} Lifeguard")
+    seen = [
+        pauses(
+            PAUSED_AMONG, seed, pause_s=SLOW_PAUSE_S, awake_s=SLOW_AWAKE_S, run_s=SLOW_FOR_S, lifeguard=lifeguard, at_once=many
+        )
+        for seed in range(runs)
+    ]
+    return {
+        "members": PAUSED_AMONG,
+        "slow": many,
+        "lifeguard": lifeguard,
+        "of_healthy": [one.of_healthy for one in seen],
+        "false_deaths": [one.false_deaths for one in seen],
+    }
+
+
+def _scarce(lifeguard: bool, runs: int, say: Callable[[str], None]) -> Point:
+    say(f"pauses of 2 s, a third of the rumours, {'with' if lifeguard else 'without'} Lifeguard")
+    with patch.object(gossip, "RIDES_FACTOR", SCARCE_RIDES_FACTOR):
+        seen = [
+            pauses(PAUSED_AMONG, seed, pause_s=2.0, awake_s=AWAKE_S, run_s=150.0, lifeguard=lifeguard, one=False)
+            for seed in range(runs)
+        ]
+    return {"lifeguard": lifeguard, "false_deaths": [one.false_deaths for one in seen]}
+
+
+def _five(lifeguard: bool, runs: int, say: Callable[[str], None]) -> Point:
+    say(f"pauses of 6 s among five, {'with' if lifeguard else 'without'} Lifeguard")
+    seen = [
+        pauses(5, seed, pause_s=6.0, awake_s=(5.0, 20.0), run_s=PAUSED_FOR_S, lifeguard=lifeguard, one=seed % 2 == 0)
+        for seed in range(runs)
+    ]
+    return {
+        "lifeguard": lifeguard,
+        "pauses": sum(one.pauses for one in seen),
+        "false_deaths": sum(one.false_deaths for one in seen),
+    }

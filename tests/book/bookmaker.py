@@ -103,5 +103,6 @@ def copy_of_this_book(target: Path) -> Book:
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(REPOSITORY / name, target)
     shutil.copytree(REPOSITORY / "book", target / "book", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(REPOSITORY / "durable", target / "durable", ignore=shutil.ignore_patterns("__pycache__"))
+    for quoted in ("durable", "tests/scenarios"):
+        shutil.copytree(REPOSITORY / quoted, target / quoted, ignore=shutil.ignore_patterns("__pycache__"))
     return Book(target)

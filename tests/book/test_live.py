@@ -91,13 +91,17 @@ def test_a_page_shows_a_session_a_figure_and_a_table_of_the_code(book: Book) -> 
     book.page(
         "index",
         "# Page\n\n```{terminal}\npython -c print(6*7)\n```\n\n```{drawn} durable.notebook.replay_table\nFrom the code.\n```\n\n"
-        "```{doctable} durable.journal.keys\n```\n",
+        "```{doctable} durable.journal.keys\n```\n\n```{drawn} own.figure\n:folder: drawings\nFrom a file beside it.\n```\n",
     )
+    (book.root / "drawings").mkdir()
+    own = "from durable.notebook import table\n\n\ndef figure():\n    return table([(6 * 7,)], 'a file of its own')\n"
+    (book.root / "drawings" / "own.py").write_text(own)
     built = book.build("-W", "-n", "--keep-going", "--all")
     assert built.status == 0, built.text
     html = book.html()
     assert "42" in html and "$ " in html
     assert "RESUME" in html and "From the code." in html
+    assert "a file of its own" in html and "From a file beside it." in html
     assert "StatusRow" in html
 
 
@@ -107,6 +111,7 @@ def test_a_page_shows_a_session_a_figure_and_a_table_of_the_code(book: Book) -> 
     [
         ("```{terminal}\npython -c 1/0\n```", "index.md:3: 'python -c 1/0' ended with status 1"),
         ("```{drawn} durable.notebook.no_such_figure\n```", "no_such_figure"),
+        ("```{drawn} nowhere.figure\n:folder: .\n```", "index.md:3: nowhere.figure: FileNotFoundError"),
         ("```{doctable} durable.world\n```", "its docstring has no table"),
     ],
 )

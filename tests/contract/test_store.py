@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from children import child
@@ -12,6 +13,7 @@ from stores import DISK_ENGINES, ENGINES, FailingStore, open_engine
 
 from durable.errors import StoreClosed, StoreFull
 from durable.ports import Store
+from durable.sim.disk import SimDisk
 
 KEYS = [
     b"a",
@@ -33,10 +35,12 @@ def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=[*ENGINES, "a failing store that does not fail"])
+@pytest.fixture(params=[*ENGINES, "a failing store that does not fail", "a simulated disk"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param in ("memory", "rocksdb", "leveldb"):
         opened = open_engine(request.param, tmp_path / "store")
+    elif request.param == "a simulated disk":
+        opened = SimDisk(Random(1)).open()
     else:
         opened = FailingStore(open_engine("memory", tmp_path), "write", after=1_000_000)
     yield opened

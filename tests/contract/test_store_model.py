@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from random import Random
 
 import hypothesis.strategies as st
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from stores import LEVELDB, NO_LEVELDB, open_engine
 
-from durable.ports import Batch, Snapshot
+from durable.ports import Batch, Snapshot, Store
+from durable.sim.disk import SimDisk
 from durable.storage import memory
 
 
@@ -26,7 +28,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.store = open_engine(self.engine, Path(self.folder.name))
+        self.store: Store = open_engine("memory" if self.engine == "simulated" else self.engine, Path(self.folder.name))
         self.model: dict[bytes, bytes] = {}
         self.open_snapshots: list[Snapshot] = []
         self.page_keys_max, memory.PAGE_KEYS_MAX = memory.PAGE_KEYS_MAX, 4
@@ -108,12 +110,32 @@ class LevelDBMachine(StoreMachine):
     engine = "leveldb"
 
 
+class SimulatedMachine(StoreMachine):
+    """On a simulated disk, whose process is killed after each sync."""
+
+    engine = "simulated"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk = SimDisk(Random(1))
+        self.store = self.disk.open()
+
+    @rule()
+    def sync_and_reopen(self) -> None:
+        self.store.sync()
+        self.disk.crash()
+        self.open_snapshots.clear()
+        self.store = self.disk.open()
+
+
 _FEW = settings(
     max_examples=10, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 TestMemoryAgainstADict = StoreMachine.TestCase
 TestMemoryAgainstADict.settings = settings(_FEW, max_examples=100)
+TestSimulatedAgainstADict = SimulatedMachine.TestCase
+TestSimulatedAgainstADict.settings = settings(_FEW, max_examples=50)
 TestRocksDBAgainstADict = RocksDBMachine.TestCase
 TestRocksDBAgainstADict.settings = _FEW
 TestLevelDBAgainstADict = pytest.mark.skipif(LEVELDB is None, reason=NO_LEVELDB)(LevelDBMachine.TestCase)

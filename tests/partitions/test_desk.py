@@ -32,8 +32,9 @@ def twins_with(name: str) -> tuple[Twins, Twin, int]:
     return twins, twins.nodes["a"], keys.partition_of(name)
 
 
-def overtaken(twins: Twins, name: str) -> Twin:
-    """The node that had the partition, and does not know yet that another one has it."""
+async def overtaken(twins: Twins, name: str) -> Twin:
+    """The node that had the partition, and does not know yet that another one has it: it has nothing to write."""
+    await asyncio.sleep(0.1)
     before = twins.node(name)
     twins.move(keys.partition_of(name), "b", told=False)
     return before
@@ -99,7 +100,7 @@ def test_an_overtaken_node_tells_nothing_of_what_it_cannot_know() -> None:
     async def main() -> None:
         twins, node, partition = twins_with("s1")
         await node.desk.submit("desk-takes", 1, b"1", "s1")
-        stale = overtaken(twins, "s1")
+        stale = await overtaken(twins, "s1")
         gone = next(name for name in map(str, range(9_999)) if keys.partition_of(name) == partition)
         for question in (
             stale.desk.metadata("s1"),
@@ -115,6 +116,7 @@ def test_an_overtaken_node_tells_nothing_of_what_it_cannot_know() -> None:
         ):
             with pytest.raises(NotOwner):
                 await question
+            assert partition in stale.engine.here
         assert await stale.desk.listing(None, None, None, 10, None) == []
         assert [each.owner for each in await twins.desk.listing(None, None, None, 10, None)] == ["b"]
         await twins.close()
@@ -127,7 +129,7 @@ def test_a_final_result_is_told_by_whoever_has_it() -> None:
         twins, node, _ = twins_with("s2")
         await node.desk.submit("desk-takes", 1, b"0", "s2")
         await node.desk.outcome("s2", 5.0)
-        row = await overtaken(twins, "s2").desk.outcome("s2", 5.0)
+        row = await (await overtaken(twins, "s2")).desk.outcome("s2", 5.0)
         assert row is not None
         assert row.output_json == b"[]"
         await twins.close()

@@ -16,12 +16,17 @@ from durable.testing import run
 from durable.workflows.definition import REGISTRY
 
 BEGAN: list[int] = []
+STOPPED: list[int] = []
 
 
 @function("tenures-slow")
 async def slow(seconds: float) -> int:
     BEGAN.append(current_call().epoch)
-    await asyncio.sleep(seconds)
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        STOPPED.append(current_call().epoch)
+        raise
     return len(BEGAN)
 
 
@@ -29,6 +34,8 @@ async def slow(seconds: float) -> int:
 def blocking(seconds: float) -> int:
     BEGAN.append(current_call().epoch)
     time.sleep(seconds)
+    if current_call().cancelled:
+        STOPPED.append(current_call().epoch)
     return len(BEGAN)
 
 
@@ -55,6 +62,7 @@ async def waits(ctx: Context) -> Any:
 
 def twins_of(name: str) -> tuple[Twins, Twin, int]:
     BEGAN.clear()
+    STOPPED.clear()
     twins = Twins()
     twins.give("a")
     return twins, twins.nodes["a"], keys.partition_of(name)
@@ -122,8 +130,8 @@ def test_a_function_is_cancelled_its_answer_is_nothing_and_its_slot_is_released_
         row = await twins.nodes["b"].desk.outcome("w3", 5.0)
         assert row is not None
         assert row.output_json == b"2"
-        assert BEGAN == [1, 2]  # the epochs in which it ran
         await asyncio.sleep(1)
+        assert (BEGAN, STOPPED) == ([1, 2], [1])  # the epochs in which it ran, and was told to stop
         assert idle(node)
         assert node.engine.runner.threads.stuck == 0
         await twins.close()
@@ -157,7 +165,9 @@ def test_a_timer_does_not_ring_where_it_was_armed_but_where_its_partition_is() -
         twins, node, partition = twins_of("w4")
         await node.desk.submit("tenures-nap", 1, b"null", "w4")
         await asyncio.sleep(0.5)
+        await node.desk.submit("tenures-nap", 1, b"null", "stays")
         node.engine.drop(partition, NotOwner(partition))
+        assert (await node.desk.outcome("stays", 5.0)) is not None  # its timer rings after the other one would have
         written = node.log.applied
         await asyncio.sleep(5)
         assert node.log.applied == written

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,3 +103,30 @@ def test_many_reports_are_drawn_once() -> None:
             return draws[0]
 
     assert asyncio.run(story()) == 1
+
+
+CELLS = (
+    "from durable.cluster import LocalCluster, MemberStatus\nfrom durable.notebook import cluster_panel",
+    "cluster = LocalCluster(3)\nawait cluster.start()",
+    "panel = cluster_panel(cluster)\npanel",
+    "await cluster.kill('node-3')\nawait cluster.wait_believed('node-3', MemberStatus.DEAD)\nawait cluster.add()",
+    "await cluster.wait_converged()\nawait cluster.close()",
+)
+
+
+def test_an_executed_notebook_keeps_the_last_state_for_a_page_without_a_kernel(tmp_path: Path) -> None:
+    nbformat = pytest.importorskip("nbformat", reason="the extra `book` is not installed")
+    nbclient = pytest.importorskip("nbclient", reason="the extra `book` is not installed")
+    pytest.importorskip("ipykernel", reason="the extra `book` is not installed")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
+    resources = {"metadata": {"path": str(tmp_path)}}
+    client = nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3", resources=resources)
+    asyncio.run(client.async_execute(env={**os.environ, "IPYTHONDIR": str(tmp_path / "ipython")}))
+    models = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"].values()
+    states = [model["state"] for model in models]
+    shown = "".join(state.get("value") or "" for state in states if isinstance(state.get("value"), str))
+    assert NEEDS_A_KERNEL in shown and CLOSED in shown
+    assert shown.count("3 nodes") == 1 and "durable-cross" in shown and "(gone)" in shown
+    [nodes] = [state["_options_labels"] for state in states if "_options_labels" in state]
+    assert nodes == ["node-1", "node-2", "node-3", "node-4"]
+    assert all(state["disabled"] for state in states if state.get("_model_name") in ("ButtonModel", "DropdownModel"))

@@ -18,6 +18,6 @@ def test_a_transcript_plays_as_written(path: Path) -> None:
 
 def test_an_unknown_command_says_which() -> None:
     with pytest.raises(ValueError, match="cannot play: walk away"):
-        play("> swarm 2 seed 1\n> walk away\n")
+        play("> nodes 2 seed 1\n> walk away\n")
     with pytest.raises(ValueError, match="cannot play: run 1"):
         play("> run 1\n")

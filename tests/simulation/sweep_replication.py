@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
-from replicamutations import world_class
-from replicaworld import KINDS, Violation
+from replicamutations import world_class  # noqa: E402
+from replicaworld import KINDS, Violation  # noqa: E402
 
 
 def main() -> int:
@@ -38,7 +38,8 @@ def main() -> int:
         counts["rosters"] += max(world.laws.rosters) - 1
         counts["moves"] += len(world.laws.seals)
     took_s = time.process_time() - began
-    print(f"{options.kind} {options.mutation}: {options.seeds} seeds, {len(broken)} broke a law, {dict(counts)}, {took_s:.0f} s of CPU")
+    found = f"{options.seeds} seeds, {len(broken)} broke a law"
+    print(f"{options.kind} {options.mutation}: {found}, {dict(counts)}, {took_s:.0f} s of CPU")
     for seed, why in broken[:5]:
         print(f"  seed {seed}: {why}")
     return 1 if broken else 0

@@ -18,14 +18,14 @@ from replicaworld import KINDS, ReplicaWorld, Violation
 SEEDS = 80
 
 CAUGHT_WITHIN = {
-    # mutation: (world, seeds within which it is caught; measured: the first seed that catches it)
-    "zombie": ("crashing", 400),
-    "forgetpromise": ("crashing", 400),
-    "nofsync": ("crashing", 400),
-    "longest": ("crashing", 400),
+    # mutation: (world, seeds within which it is caught). Measured: the first that catches it, and how many of 1,000 do.
+    "zombie": ("crashing", 600),  # 144, 6
+    "forgetpromise": ("crashing", 600),  # 85, 1
+    "nofsync": ("cruel", 600),  # 148, 2
+    "longest": ("cruel", 600),  # 258, 4
     "norecover": ("crashing", 50),
-    "nosync": ("crashing", 400),
-    "piece": ("crashing", 400),
+    "nosync": ("crashing", 100),  # 3, 19
+    "piece": ("cruel", 600),  # 431, 3
     "oneack": ("crashing", 50),
     "resume": ("crashing", 100),
     "amnesia": ("crashing", 50),
@@ -49,7 +49,8 @@ def test_no_law_is_broken_and_work_is_done(kind: str) -> None:
     counts: Counter[str] = Counter()
     for seed in range(SEEDS):
         counts.update(run(kind, seed).counts)
-    assert counts["commits"] > SEEDS and counts["owned"] > SEEDS, f"a world in which little happens shows little: {counts}"
+    done = min(counts["commits"], counts["owned"], 2 * counts["reads"])
+    assert done > SEEDS / 2, f"a world in which little happens shows little: {counts}"
     if kind in ("truncating", "moving"):
         assert counts["snapshots"] > SEEDS / 10
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import drive, peer, probe, processes, run, stats
+from bench import cluster_figures, cluster_page, drive, peer, probe, processes, ring_bench, run, stats, studies
 from bench.__main__ import main
 from bench.loopback import LoopbackClient
 from bench.workloads import CURVES, PEERS, WORKLOADS, Size, Workload
@@ -265,7 +267,90 @@ def test_figures_are_drawn_from_a_result_and_refuse_a_broken_one(tmp_path: Path)
 
 def test_the_page_of_measures_is_what_the_result_file_says() -> None:
     from bench.page import PAGE, page
+    from bench.studies import read_studies
 
     root = Path(__file__).resolve().parents[2]
-    document = json.loads((root / "book" / "measures" / "bench.json").read_text())
-    assert (root / PAGE).read_text() == page(document)
+    measures = root / "book" / "measures"
+    document = json.loads((measures / "bench.json").read_text())
+    assert (root / PAGE).read_text() == page(document, read_studies(measures))
+
+
+def test_a_study_is_named_like_a_workload_and_writes_a_file_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(rounds: int, say: Any) -> dict[str, Any]:
+        say("measuring")
+        return {"rounds given": rounds}
+
+    monkeypatch.setitem(studies.STUDIES, "W11", studies.Study("W11", "", measure, of_this_machine=False))
+    out = tmp_path / "bench.json"
+    assert main(["--workloads", "W11", "--rounds", "3", "--out", str(out), "--folder", str(tmp_path / "data")]) == 0
+    assert "measuring" in capsys.readouterr().out
+    assert not out.exists(), "no engine ran: what is known of engines stays"
+    document = studies.read_studies(tmp_path)["W11"]
+    assert (document["study"], document["values"]) == ("W11", {"rounds given": 3})
+    assert "machine" not in document, "it comes out the same on any"
+    with pytest.raises(SystemExit):
+        main(["--workloads", "W99"])
+    assert "W11P" in capsys.readouterr().err
+
+
+def test_the_rings_take_turns_and_keys_move_to_the_newcomer_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def ring(name: str) -> ring_bench.Timed:
+        return {work: lambda: ran.append(name) for work in ("lookup", "three", "change")}
+
+    seen = ring_bench.compare({"a": ring("a"), "b": ring("b")}, 2, lambda said: None)
+    assert ran == ["a"] * 3 + ["b"] * 6 + ["a"] * 3
+    assert {name: len(times["change"]) for name, times in seen.items()} == {"a": 2, "b": 2}
+    monkeypatch.setattr(ring_bench, "JOINS", 3)
+    moved = ring_bench._moved(10, lambda said: None)
+    assert moved["between_others"] == 0
+    assert all(abs(share - 1 / 11) < 3 * ring_bench.deviation(10) for share in moved["shares"])
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[str, dict[str, Any]]:
+    return studies.read_studies(Path(__file__).resolve().parents[2] / "book" / "measures")
+
+
+def test_the_published_figures_of_membership_hold_what_is_claimed(published: dict[str, dict[str, Any]]) -> None:
+    """SWIM, sections 3.1, 4.1 and 4.2, and Lifeguard's evaluation, by the numbers that the book shows."""
+    values = published["W11"]["values"]
+    for point in values["detection"]:
+        mean, runs = statistics.mean(point["periods"]), len(point["periods"])
+        expected = cluster_figures.expected_periods(point["members"], point["crashes"])
+        assert abs(mean - expected) < 3 * statistics.stdev(point["periods"]) / runs**0.5
+        assert mean < cluster_figures.DETECTION or point["members"] >= 30
+    assert all(abs(point["datagrams"] - 2.0) < 0.05 for point in values["load"] if point["members"] <= 100)
+    news = {point["members"]: statistics.mean(point["seconds"]) for point in values["spread"] if not point["loss"]}
+    base, slope = cluster_figures.log_fit(list(news), list(news.values()))
+    assert slope > 0 and all(abs(base + slope * math.log(n) - seconds) < 0.15 for n, seconds in news.items())
+    agreed = {point["preset"]: point["seconds"] for point in values["agreement"] if point["members"] == 5}
+    assert stats.quantile(agreed["default"], 0.5) <= 7.5 and stats.quantile(agreed["default"], 0.99) <= 10.5
+    assert all(max(point["seconds"]) <= 3.0 for point in values["join"])
+    assert sum(hour["false_deaths"] for hour in values["hours"]) == 0
+    assert [point["false_deaths"] for point in values["five"] if point["lifeguard"]] == [0]
+    two = [point for point in values["pauses"] if point["pause_s"] == 2.0 and point["lifeguard"]]
+    assert max(two[0]["false_deaths"]) <= 2
+    assert sum(sum(point["of_healthy"]) for point in values["slow"] if point["lifeguard"]) == 0
+
+
+def test_the_published_figures_of_the_ring_hold_what_is_claimed(published: dict[str, dict[str, Any]]) -> None:
+    """Counts only: how fast it is next to uhashring is on the page, and no assertion."""
+    values = published["W10"]["values"]
+    for point in values["moved"]:
+        error = ring_bench.deviation(point["nodes"]) / len(point["shares"]) ** 0.5
+        assert abs(statistics.mean(point["shares"]) - 1 / (point["nodes"] + 1)) < 3 * error
+        assert point["between_others"] == 0
+    assert values["spread"]["keys"]["node_1_to_10"] <= 1.25
+    assert values["spread"]["partitions"]["node_1_to_10"] <= 1.5
+
+
+def test_every_published_study_is_drawn(published: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    paths = cluster_figures.draw_studies(published, tmp_path)
+    assert {path.name for path in paths} >= {"w10.svg", "w11-detection.svg", "w11-false-deaths.svg"}
+    assert all("<svg" in path.read_text() for path in paths)
+    assert cluster_page.cluster_part({}) == ""

@@ -22,14 +22,15 @@ from durable.notebook import (
     rumour,
     rumour_graph,
 )
-from durable.notebook.beliefs import stretches
+from durable.notebook.beliefs import mark_rows, stretches
 from durable.notebook.figure import Figure
 from durable.notebook.looks import colours, in_order, prefix_of, short_names
 from durable.notebook.owners import owners_of
 from durable.notebook.rings import CIRCLE, arcs, changed_hands, moved, shares
 from durable.routing.partitions import PartitionRing, first_hash
 from durable.routing.ring import HashRing, hash_of
-from durable.sim.swarm import Sent, Swarm
+from durable.sim.records import Sent
+from durable.sim.swarm import Swarm
 
 NASTY = '<script>alert("x")</script> & \x00 \''
 KEYS = [f"order-{number}" for number in range(40)]
@@ -133,6 +134,11 @@ def test_nine_nodes_have_a_colour_each_and_the_ninth_the_first_again() -> None:
     assert palette["node-9"] == palette["node-1"]
 
 
+def test_a_node_keeps_its_colour_when_others_are_gone() -> None:
+    assert colours(["node-4", "node-6"]) == {name: colours(nodes(6))[name] for name in ("node-4", "node-6")}
+    assert len(set(colours(["ada", "node-1", "ben"]).values())) == 3
+
+
 # --- the ring
 
 
@@ -234,6 +240,26 @@ def test_a_timeline_has_a_line_for_every_observer_from_change_to_change() -> Non
     drawn = ET.fromstring(membership_timeline(swarm.beliefs).html)
     titles = [line.findtext("title") for line in drawn.iter("line") if line.find("title") is not None]
     assert titles.count("node-1 believes node-5 SUSPECT") == 1 and len(titles) == 8
+
+
+def test_a_belief_that_came_last_is_seen_as_well() -> None:
+    swarm, _ = crashed()
+    dead = [one for one in swarm.beliefs if one.observer == "node-3" and one.member.status is MemberStatus.DEAD]
+    drawn = ET.fromstring(membership_timeline([one for one in swarm.beliefs if one.at <= dead[0].at]).html)
+    [line] = [one for one in drawn.iter("line") if one.findtext("title") == "node-3 believes node-5 DEAD"]
+    begin, end = (float((line.get(edge) or "").rstrip("%")) for edge in ("x1", "x2"))
+    assert end - begin > 2
+
+
+@given(st.lists(st.integers(17, 98), min_size=1, max_size=3, unique=True))
+def test_the_line_of_a_mark_crosses_the_words_of_no_other(places: list[int]) -> None:
+    rows = mark_rows([(f"node-{index} goes", x) for index, x in enumerate(places)])
+    assert sorted(row for _, _, row, _ in rows) == list(range(len(places)))
+    for words, x, row, anchor in rows:
+        wide = 5.5 * len(words) / 330 * 100
+        begin, end = (x, x + wide) if anchor == "start" else (x - wide, x)
+        assert begin >= 0 and end <= 100
+        assert not [other for _, other, above, _ in rows if above < row and begin <= other <= end]
 
 
 def test_the_words_of_a_timeline_hold_an_order_and_no_times() -> None:

@@ -61,13 +61,17 @@ def core_with(rows: list[tuple[bytes, bytes]]) -> Replication:
     return Replication(A, b"disk", tuning=ReplicationTuning(partitions=2), random=Random(1), rows=rows)
 
 
+BASE_1 = (state_key(1), encode_row(State(base=1)))
+APPLIED = PREFIX + b"a\0\1"
+
+
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
         ([(state_key(1), b"\xc1")], "cannot be read"),
-        ([(state_key(1), encode_row(State(base=1))), (log_key(1, 3), b"\x90"), (PREFIX + b"a\0\1", b"\0" * 7 + b"\1")], "has a hole"),
-        ([(state_key(1), encode_row(State(base=1))), (log_key(1, 2), b"\x90"), (PREFIX + b"a\0\1", b"\0" * 7 + b"\3")], "applied up to 3"),
-        ([(state_key(1), encode_row(State(base=1))), (log_key(1, 2), b"\x90")], "applied up to 0"),
+        ([BASE_1, (log_key(1, 3), b"\x90"), (APPLIED, b"\0" * 7 + b"\1")], "has a hole"),
+        ([BASE_1, (log_key(1, 2), b"\x90"), (APPLIED, b"\0" * 7 + b"\3")], "applied up to 3"),
+        ([BASE_1, (log_key(1, 2), b"\x90")], "applied up to 0"),
     ],
 )
 def test_a_folder_whose_rows_do_not_fit_together_is_not_used(rows: list[tuple[bytes, bytes]], says: str) -> None:

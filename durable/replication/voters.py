@@ -1,0 +1,245 @@
+"""The roster as one node knows it: how it hears of a change, makes it its own, and does its part in the next one.
+
+==================  ================================================================================================
+what                does
+==================  ================================================================================================
+birth               the first roster, when all founders have accepted: `birth`
+news                the newest decided roster is kept, with this node's place in it: `rosterlog`
+a Hello             of a node with another cluster: nothing of it is believed; with an older roster: it gets this one
+its own partitions  copies for those whom the roster, or a plan, brings in; the seal when they are made: `owner`
+the roster's log    if this node owns it, it plans the next change: `roster`
+==================  ================================================================================================
+
+Read next: `replication`.
+"""
+
+from __future__ import annotations
+
+from durable.membership.member import NodeId
+from durable.replication.birth import Birth
+from durable.replication.effects import RosterChanged
+from durable.replication.home import Home
+from durable.replication.messages import (
+    Accepted,
+    AskChange,
+    Found,
+    Hello,
+    Members,
+    Plan,
+    PlanReady,
+    Roster,
+    RosterNews,
+)
+from durable.replication.replica import Replica
+from durable.replication.roster import FRESH_INTERVALS, Planner, replica_sets
+from durable.replication.rosterlog import begin_roster_generation, first_states
+from durable.replication.rows import ROSTER, Loaded, Seal
+
+NEWS_INTERVALS = 0.25
+"""A node that is behind is told at most so often."""
+
+
+class Voters:
+    """The decided roster, the replica sets that follow from it, and what this node wants to have changed."""
+
+    def __init__(
+        self, home: Home, replicas: dict[int, Replica], replica_class: type[Replica], loaded: Loaded, witness: bool
+    ) -> None:
+        self.home = home
+        self.replicas = replicas
+        self.replica_class = replica_class
+        self.witness = witness
+        self.roster: Roster | None = None
+        self.sets: list[Members] = []
+        self.wishes: dict[NodeId, AskChange] = {}
+        self.foreign: set[NodeId] = set()
+        """Nodes of another cluster."""
+        self.birth = Birth(home, loaded.found, witness=witness)
+        self.planner = Planner(home)
+        self._planned: tuple[Roster, list[Members], NodeId, float] | None = None
+        self._told_at: dict[NodeId, float] = {}
+        if loaded.roster is not None:
+            self._use(loaded.roster)
+            if home.me in loaded.roster.voters:
+                self.want_in()
+
+    @property
+    def voter(self) -> bool:
+        """Whether this node, with this disk, is in the roster."""
+        return self.roster is not None and self.roster.voters.get(self.home.me) == self.home.store_id
+
+    @property
+    def hello(self) -> Hello:
+        """The first message of every frame."""
+        home, roster = self.home, self.roster
+        stands = home.standing and not self.witness
+        return Hello(home.store_id, roster.cluster_id if roster else b"", roster.version if roster else 0, stands)
+
+    def peers(self) -> list[NodeId]:
+        """Everybody alive, and every voter."""
+        nodes = {node: None for node, live in self.home.live.items() if live}
+        nodes.update(dict.fromkeys(self.roster.voters if self.roster else ()))
+        return [node for node in nodes if node != self.home.me]
+
+    def want_in(self) -> None:
+        self.wish(AskChange(self.home.me, self.home.store_id, self.witness))
+
+    def wish(self, change: AskChange) -> None:
+        """Asked for until it is so."""
+        self.wishes[change.node] = change
+
+    def bootstrap(self) -> None:
+        """A cluster of one. What its store holds already counts as entry 1 of each partition."""
+        self._learn(self.birth.first_roster({self.home.me: self.home.store_id}), applied=1)
+
+    def beat(self) -> None:
+        """Every gossip interval."""
+        roster = self.roster
+        self.birth.beat()
+        if roster is not None:
+            self.planner.watch(roster)
+            self._move_on(roster)
+        for node, change in self.wishes.items():
+            if roster is None or roster.voters.get(node) != change.store_id:
+                self.planner.ask(change)
+                for peer in self.peers():
+                    self.home.send(peer, change)
+
+    # Decided
+
+    def decide(self, roster: Roster) -> None:
+        """The seal of the roster's log is committed: this is the roster."""
+        log = self.replicas[ROSTER]
+        decided_here = log.owner is not None
+        self._learn(roster)
+        if decided_here:
+            for node in self.peers():
+                self.home.send_synced(node, RosterNews(roster))
+            log.election.campaign()
+
+    def _learn(self, roster: Roster, applied: int = 0) -> None:
+        """A roster was decided. ``applied``: what a cluster of one begins with, its store as it is, counts as entry 1."""
+        home, known = self.home, self.roster
+        if known is not None and (roster.version <= known.version or roster.cluster_id != known.cluster_id):
+            return
+        log = self.replicas.get(ROSTER)
+        if log is None:
+            log = self.replicas[ROSTER] = self.replica_class(home, ROSTER)
+        writes = begin_roster_generation(log, roster)
+        self._use(roster)
+        if roster.version == 1 and self.voter:
+            writes += first_states(home, self.replicas, self.sets, self.replica_class, applied)
+        home.persist(writes)  # in one batch: a roster without the copies that go with it would be a cluster without data
+        self.planner.forget()
+        if self.voter:
+            self.wishes.setdefault(home.me, AskChange(home.me, home.store_id, self.witness))
+        home.effects.append(RosterChanged(roster))
+
+    def _use(self, roster: Roster) -> None:
+        self.roster = roster
+        self.home.witnesses = roster.witnesses
+        self.sets = replica_sets(roster)
+
+    def settle_birth(self) -> None:
+        birth = self.birth
+        if self.roster is None:
+            birth.settle(self.home.synced_mark)
+            if birth.decided is not None:
+                self._learn(birth.decided)
+                for node in birth.decided.voters:
+                    if node != self.home.me:
+                        self.home.send_synced(node, RosterNews(birth.decided))
+
+    # The next one
+
+    def _move_on(self, roster: Roster) -> None:
+        """R8, R9. Copies for those whom the roster, or its plan, brings in; the seal when they are made."""
+        planned, home = self._planned, self.home
+        if planned is not None and (
+            planned[0].version <= roster.version or home.now - planned[3] > FRESH_INTERVALS * self.home.tuning.gossip_interval_s
+        ):
+            planned = self._planned = None
+        ready: list[int] = []
+        for partition, replica in self.replicas.items():
+            owner = replica.owner
+            if owner is None or partition == ROSTER or replica.generation > roster.version or not owner.in_office:
+                continue
+            goal = self.sets[partition]
+            if goal != replica.members:
+                owner.learn(goal)
+                if owner.copies_made(goal):
+                    owner.seal(Seal(roster.version, goal))
+            elif planned is not None:
+                owner.learn(planned[1][partition])
+                if owner.copies_made(planned[1][partition]):
+                    ready.append(partition)
+            else:
+                owner.learn({})
+        if planned is not None:
+            self._report(planned[2], PlanReady(planned[0].version, ready))
+        self._plan(roster)
+
+    def _report(self, to: NodeId, ready: PlanReady) -> None:
+        if to == self.home.me:
+            self.planner.report(to, ready)
+        else:
+            self.home.send(to, ready)
+
+    def _plan(self, roster: Roster) -> None:
+        log = self.replicas.get(ROSTER)
+        if log is None or log.owner is None or not log.owner.in_office:
+            self.planner.forget()
+            return
+        decided = self.planner.beat(roster)
+        if decided is not None:
+            log.owner.seal(Seal(decided.version, decided.voters, decided))
+        elif self.planner.plan is not None:
+            self.on_plan(self.home.me, Plan(self.planner.plan))
+
+    # Messages
+
+    def on_hello(self, sender: NodeId, hello: Hello) -> None:
+        home, roster = self.home, self.roster
+        if roster is not None and hello.cluster_id and hello.cluster_id != roster.cluster_id:
+            self.foreign.add(sender)
+            return
+        self.foreign.discard(sender)
+        if hello.stands:
+            home.resting.pop(sender, None)
+        else:
+            home.resting[sender] = None
+        known = home.stores.get(sender)
+        if known != hello.store_id and sender != home.me:
+            home.stores[sender] = hello.store_id
+            if known is not None:
+                for replica in self.replicas.values():
+                    if replica.owner is not None:
+                        replica.owner.disk_changed(sender)
+        behind = roster is not None and hello.roster_version < roster.version
+        if behind and home.now - self._told_at.get(sender, float("-inf")) >= NEWS_INTERVALS * self.home.tuning.gossip_interval_s:
+            self._told_at[sender] = home.now
+            home.send_synced(sender, RosterNews(roster))  # type: ignore[arg-type]
+
+    def on_found(self, sender: NodeId, found: Found) -> None:
+        if self.roster is not None:
+            self.home.send_synced(sender, RosterNews(self.roster))  # a veto: there is a cluster
+        else:
+            self.birth.on_found(sender, found)
+
+    def on_accepted(self, sender: NodeId, accepted: Accepted) -> None:
+        self.birth.on_accepted(sender, accepted)
+        self.settle_birth()
+
+    def on_roster(self, sender: NodeId, news: RosterNews) -> None:
+        self._learn(news.roster)
+
+    def on_ask(self, sender: NodeId, change: AskChange) -> None:
+        if change.store_id is None or (sender == change.node and self.home.stores[sender] == change.store_id):
+            self.planner.ask(change)
+
+    def on_plan(self, sender: NodeId, plan: Plan) -> None:
+        roster, known = plan.roster, self._planned
+        if self.roster is None or roster.version != self.roster.version + 1:
+            return
+        sets = known[1] if known is not None and known[0] == roster else replica_sets(roster)
+        self._planned = (roster, sets, sender, self.home.now)

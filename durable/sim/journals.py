@@ -1,0 +1,186 @@
+"""What replicated journals promise, held against what the disks of a world are told and what its nodes believe they own.
+
+**How it works.** Everything that a node replicates goes through its store, so the laws look at each batch before it is written:
+nothing that reaches a disk is missed, whatever the core believes.
+
+==========================  ==========================================================================================
+law                         says
+==========================  ==========================================================================================
+a promise never falls       R1: the promised epoch of a partition, on one disk
+one owner an epoch          R6: an epoch is led in one life of one process
+committed stays             an index of a partition is applied with the same entry on every disk, for ever
+written once                a row of a journal has one value, on every disk, and is not written before the row in front of it
+what is done stays so       an execution that has ended does so with one outcome
+answered means committed    what a client was told is on stable storage on a majority of the disks that keep it
+the end                     one owner a partition, equal replicas
+==========================  ==========================================================================================
+
+**Limits.** A replica that is behind is right about the past; so what is compared is each entry, not the state.
+
+Read next: `durable.sim.work`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from durable.journal.entries import FINISHED
+from durable.journal.keys import JOURNAL, NODE, PARTITIONS, STATUS
+from durable.ports import Batch
+from durable.replication.rows import PREFIX, Loaded, applied_key, log_key, log_prefix, state_key
+from durable.sim.checks import Law, LawBroken
+from durable.storage.node import STATUS_ROW
+
+if TYPE_CHECKING:
+    from durable.sim.process import Machine, SimProcess
+    from durable.sim.world import SimWorld
+
+ROW_NUMBER_BYTES = 4
+
+
+class Journals(Law):
+    """The laws of the table, for nodes with a storage."""
+
+    def __init__(self, world: SimWorld) -> None:
+        super().__init__(world)
+        self._led: dict[tuple[int, int, str], int] = {}
+        self._owned: dict[str, dict[int, int]] = {}
+        self._entries: dict[tuple[int, int], bytes] = {}
+        self._rows: dict[bytes, bytes] = {}
+        self._ends: dict[bytes, bytes] = {}
+        self._broken: LawBroken | None = None
+
+    @property
+    def committed(self) -> int:
+        """How many entries were seen committed so far."""
+        return len(self._entries)
+
+    def began(self, process: SimProcess) -> None:
+        process.machine.disk.on_write = partial(self._looked_at, process.machine)
+        self._owned[process.name] = {}
+
+    def stepped(self, process: SimProcess) -> None:
+        if self._broken is not None:
+            raise self._broken
+        host = getattr(process.node, "_host", None)
+        if host is None or host.owned_now == self._owned[process.name]:
+            return
+        before, now = self._owned[process.name], dict(host.owned_now)
+        self._owned[process.name] = now
+        for partition, counter in now.items():
+            if before.get(partition) != counter:
+                life = self._led.setdefault((partition, counter, process.name), process.life)
+                if life != process.life:
+                    raise LawBroken("one owner an epoch", self.world, process, f"partition {partition}", f"epoch {counter}", life)
+
+    # What is written
+
+    def _looked_at(self, machine: Machine, batch: Batch) -> None:
+        """A law that is broken in the middle of a write is told when the step has ended: no node may catch it."""
+        try:
+            self._look_at(machine, batch)
+        except LawBroken as broken:
+            self._broken = self._broken or broken
+
+    def _look_at(self, machine: Machine, batch: Batch) -> None:
+        fresh: dict[bytes, bytes | None] = {}
+        for key, value in batch:
+            if key.startswith(PREFIX):
+                if value is not None and key.startswith(PREFIX + b"s"):
+                    self._promise(machine, key, value)
+                elif value is not None and key.startswith(PREFIX + b"a"):
+                    self._apply(machine, key, value, fresh)
+            elif not key.startswith(NODE) and value is not None:
+                if key[2:3] == JOURNAL:
+                    self._row(machine, key, value, fresh)
+                elif key[2:3] == STATUS:
+                    self._status(machine, key, value)
+            fresh[key] = value
+
+    def _promise(self, machine: Machine, key: bytes, value: bytes) -> None:
+        before = machine.disk.get(key)
+        if before is None:
+            return
+        number = int.from_bytes(key[len(PREFIX) + 1 :], "big")
+        old, new = (Loaded([(key, row)]).states[number].promised for row in (before, value))
+        if new < old:
+            raise LawBroken("a promise never falls", self.world, machine.name, f"partition {number}", old, new)
+
+    def _apply(self, machine: Machine, key: bytes, value: bytes, fresh: dict[bytes, bytes | None]) -> None:
+        number, after = int.from_bytes(key[len(PREFIX) + 1 :], "big"), int.from_bytes(value, "big")
+        before = fresh.get(key) or machine.disk.get(key) or b""
+        for index in range(int.from_bytes(before, "big") + 1, after + 1):
+            at = log_key(number, index)
+            entry = fresh[at] if at in fresh else machine.disk.get(at)
+            if entry is None:
+                continue  # it came by a snapshot
+            seen = blake2b(entry, digest_size=16).digest()
+            if self._entries.setdefault((number, index), seen) != seen:
+                raise LawBroken("committed stays", self.world, machine.name, f"partition {number}", f"index {index}", entry)
+
+    def _row(self, machine: Machine, key: bytes, value: bytes, fresh: dict[bytes, bytes | None]) -> None:
+        seen = blake2b(value, digest_size=16).digest()
+        if self._rows.setdefault(key, seen) != seen:
+            raise LawBroken("written once", self.world, machine.name, key, value, machine.disk.get(key))
+        row = int.from_bytes(key[-ROW_NUMBER_BYTES:], "big")
+        if row and key[:-ROW_NUMBER_BYTES] + (row - 1).to_bytes(ROW_NUMBER_BYTES, "big") not in self._rows:
+            raise LawBroken("written once", self.world, machine.name, key, "the row in front of it was never written")
+
+    def _status(self, machine: Machine, key: bytes, value: bytes) -> None:
+        row = STATUS_ROW.unpack(value)
+        ended = row.output_json if row.status in FINISHED else None
+        before = self._ends.get(key)
+        if ended is not None and self._ends.setdefault(key, ended) != ended:
+            raise LawBroken("what is done stays so", self.world, machine.name, key, before, ended)
+
+    # What is asked by others
+
+    def durable_on(self, partition: int, key: bytes) -> int:
+        """On how many disks a key is on stable storage, applied or in an entry of the log."""
+        count = 0
+        for machine in self.world.machines.values():
+            disk = machine.disk
+            if key in disk.durable(key) or any(key in entry for entry in disk.durable(log_prefix(partition)).values()):
+                count += 1
+        return count
+
+    # The end
+
+    def missing(self) -> str | None:
+        hosts = [(process, process.node._host) for process in self.world.running() if process.node._host is not None]
+        owners: dict[int, str] = {}
+        for process, host in hosts:
+            if host.core.roster is None:
+                return f"{process.name} knows no roster"
+            for partition in host.owned_now:
+                if owners.setdefault(partition, process.name) != process.name:
+                    return f"{process.name} and {owners[partition]} believe that they own partition {partition}"
+        if len(owners) < PARTITIONS:
+            lacking = next(number for number in range(PARTITIONS) if number not in owners)
+            return f"{PARTITIONS - len(owners)} partitions have no owner, partition {lacking} for one"
+        return self._unequal()
+
+    def _unequal(self) -> str | None:
+        core = max((process.node._host.core for process in self.world.running()), key=lambda core: core.roster.version)
+        rows = {name: machine.disk.rows() for name, machine in self.world.machines.items() if machine.running}
+        applied: dict[str, dict[bytes, list[tuple[bytes, bytes]]]] = {}
+        for name, mine in rows.items():
+            ranges = applied[name] = {}
+            for row in mine.items():
+                ranges.setdefault(row[0][:2], []).append(row)
+        for partition in range(PARTITIONS):
+            held = {str(name): b"" for name in core.replica_set(partition)}
+            for name in held:
+                if name not in rows:
+                    return f"{name}, which keeps partition {partition}, does not run"
+                if state_key(partition) not in rows[name]:
+                    return f"{name} has no copy of partition {partition}"
+                held[name] = rows[name].get(applied_key(partition), b"")
+            if len({*held.values()}) > 1:
+                return f"partition {partition} is applied up to {[(name, index.hex()) for name, index in held.items()]}"
+            copies = [applied[name].get(partition.to_bytes(2, "big"), []) for name in held]
+            if any(copy != copies[0] for copy in copies):
+                raise LawBroken("equal replicas", self.world, f"partition {partition}", *held)
+        return None

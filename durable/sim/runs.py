@@ -1,0 +1,99 @@
+"""One seed, from the first start to the last law: a cluster, a storm, peace, and whether everything holds.
+
+**How it works.** A `Scene` says which world a seed is played in: what each process runs, which laws it is held to, and what is
+asked of it meanwhile. `play` starts the nodes, lets the storm rage, heals, and waits for what must hold in the end. Everything
+follows from the seed, so the line that reports a failure is also the way back to it.
+
+Read next: `durable.sim.__main__`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from durable.sim.checks import LawBroken, Laws, Membership, NothingUnhandled, hold_in_the_end
+from durable.sim.faults import Storm
+from durable.sim.journals import Journals
+from durable.sim.records import Beliefs
+from durable.sim.work import Clients, make_runner
+from durable.sim.world import SimWorld
+
+BIRTH_LIMIT_S = 30.0
+PEACE_LIMIT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a seed is played in.
+
+    ``make_world`` gives an empty world, ``laws`` what it is held to, made before the first process starts. Whoever asks
+    something of the nodes meanwhile is a law too: that all of it is answered.
+    """
+
+    make_world: Callable[[int], SimWorld]
+    laws: Callable[[SimWorld], Laws]
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of a seed. ``broken`` is the law that did not hold, None if all did; ``cpu_s`` is what it cost here."""
+
+    seed: int
+    simulated_s: float
+    faults: Counter[str] = field(default_factory=Counter)
+    digest: str = ""
+    broken: str | None = None
+    trace: tuple[str, ...] = ()
+    cpu_s: float = 0.0
+
+
+def members_only(world: SimWorld) -> Laws:
+    """The laws of membership."""
+    Beliefs(world)
+    return [Membership(world), NothingUnhandled(world)]
+
+
+def workflows_too(world: SimWorld) -> Laws:
+    """Those, and what replicated journals promise, with clients that ask for work all the while."""
+    journals = Journals(world)
+    return [*members_only(world), journals, Clients(world, journals)]
+
+
+SCENES: dict[str, Scene] = {
+    "members": Scene(lambda seed: SimWorld(seed, drift=1e-3), members_only),
+    "workflows": Scene(lambda seed: SimWorld(seed, make_node=make_runner, drift=1e-3), workflows_too),
+}
+
+
+def play(seed: int, scene: Scene | str = "members", *, nodes: int = 5, seconds: float = 60.0, faults: int = 12) -> Played:
+    """Play one seed. A law that is broken ends it, and is told in `Played.broken`.
+
+    >>> played = play(7, seconds=10.0, faults=3)
+    >>> played.broken, played.faults.total()
+    (None, 3)
+    """
+    chosen = SCENES[scene] if isinstance(scene, str) else scene
+    began = time.process_time()
+    with chosen.make_world(seed) as world:
+        storm = Storm(world, seconds=seconds, count=faults)
+        broken = None
+        try:
+            laws = chosen.laws(world)
+            for number in range(1, nodes + 1):
+                world.start(f"node-{number}")
+            hold_in_the_end(world, laws, BIRTH_LIMIT_S)
+            storm.begin()
+            for law in laws:
+                law.begins()
+            world.run(seconds)
+            storm.heal()
+            for law in laws:
+                law.healed()
+            hold_in_the_end(world, laws, PEACE_LIMIT_S)
+        except LawBroken as error:
+            broken = str(error)
+        cpu_s = time.process_time() - began
+        return Played(seed, world.now, storm.happened, world.digest(), broken, tuple(world.trace), cpu_s)
