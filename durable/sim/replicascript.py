@@ -211,7 +211,8 @@ class ReplicaStage:
                 continue
             log = replica.log
             indices = range(log.base + 1, log.last + 1)
-            entries = [f"[{entry_words(log.entry(index)).replace(' to roster', '')}]" for index in indices[-ENTRIES_SHOWN:]]
+            words = [entry_words(log.entry(index)).replace(" to roster", "") for index in indices[-ENTRIES_SHOWN:]]
+            entries = [f"[{each}]" for each in words]
             shown = " ".join(["", "..", *entries] if len(indices) > ENTRIES_SHOWN else ["", *entries])
             yield (
                 f"{name}: {status.role}, gen {status.generation}, promised {epoch_words(status.epoch)}, "
