@@ -141,13 +141,13 @@ class Host:
         except (ProtocolError, UnicodeDecodeError):
             self._dropped["unreadable"] += 1
 
-    def _post(self, to: NodeId, frame: bytes) -> None:
+    def _post(self, to: NodeId, frame: bytes) -> bool:
         address = self._address_of(to)
         if address is None:
             self._dropped["not sent: unknown member"] += 1
-            return
+            return False
         name = self._me.encode()
-        self.peers.send(address, REPLICATION + bytes([len(name)]) + name + frame)
+        return self.peers.send(address, REPLICATION + bytes([len(name)]) + name + frame)
 
     # What the membership tells
 
