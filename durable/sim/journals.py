@@ -43,8 +43,9 @@ ROW_NUMBER_BYTES = 4
 class Journals(Law):
     """The laws of the table, for nodes with a storage."""
 
-    def __init__(self, world: SimWorld) -> None:
+    def __init__(self, world: SimWorld, partitions: int = PARTITIONS) -> None:
         super().__init__(world)
+        self._partitions = partitions
         self._led: dict[tuple[int, int, str], int] = {}
         self._owned: dict[str, dict[int, int]] = {}
         self._entries: dict[tuple[int, int], bytes] = {}
@@ -137,13 +138,15 @@ class Journals(Law):
 
     # What is asked by others
 
-    def durable_on(self, partition: int, key: bytes) -> int:
-        """On how many disks a key is on stable storage, applied or in an entry of the log."""
+    def durable_on(self, partition: int, key: bytes, enough: int) -> int:
+        """On how many disks a key is on stable storage, applied or in an entry of the log; counted up to ``enough``."""
         count = 0
         for machine in self.world.machines.values():
             disk = machine.disk
             if key in disk.durable(key) or any(key in entry for entry in disk.durable(log_prefix(partition)).values()):
                 count += 1
+                if count == enough:
+                    break
         return count
 
     # The end
@@ -157,30 +160,26 @@ class Journals(Law):
             for partition in host.owned_now:
                 if owners.setdefault(partition, process.name) != process.name:
                     return f"{process.name} and {owners[partition]} believe that they own partition {partition}"
-        if len(owners) < PARTITIONS:
-            lacking = next(number for number in range(PARTITIONS) if number not in owners)
-            return f"{PARTITIONS - len(owners)} partitions have no owner, partition {lacking} for one"
+        if len(owners) < self._partitions:
+            lacking = next(number for number in range(self._partitions) if number not in owners)
+            return f"{self._partitions - len(owners)} partitions have no owner, partition {lacking} for one"
         return self._unequal()
 
     def _unequal(self) -> str | None:
-        core = max((process.node._host.core for process in self.world.running()), key=lambda core: core.roster.version)
-        rows = {name: machine.disk.rows() for name, machine in self.world.machines.items() if machine.running}
-        applied: dict[str, dict[bytes, list[tuple[bytes, bytes]]]] = {}
-        for name, mine in rows.items():
-            ranges = applied[name] = {}
-            for row in mine.items():
-                ranges.setdefault(row[0][:2], []).append(row)
-        for partition in range(PARTITIONS):
-            held = {str(name): b"" for name in core.replica_set(partition)}
+        world = self.world
+        core = max((process.node._host.core for process in world.running()), key=lambda core: core.roster.version)
+        sets = [[str(name) for name in core.replica_set(partition)] for partition in range(self._partitions)]
+        for partition, held in enumerate(sets):
             for name in held:
-                if name not in rows:
+                if not world.machines[name].running:
                     return f"{name}, which keeps partition {partition}, does not run"
-                if state_key(partition) not in rows[name]:
+                if world.machines[name].disk.get(state_key(partition)) is None:
                     return f"{name} has no copy of partition {partition}"
-                held[name] = rows[name].get(applied_key(partition), b"")
-            if len({*held.values()}) > 1:
-                return f"partition {partition} is applied up to {[(name, index.hex()) for name, index in held.items()]}"
-            copies = [applied[name].get(partition.to_bytes(2, "big"), []) for name in held]
+            applied = {name: world.machines[name].disk.get(applied_key(partition)) or b"" for name in held}
+            if len({*applied.values()}) > 1:
+                return f"partition {partition} is applied up to {[(name, index.hex()) for name, index in applied.items()]}"
+        for partition, held in enumerate(sets):
+            copies = [world.machines[name].disk.rows(partition.to_bytes(2, "big")) for name in held]
             if any(copy != copies[0] for copy in copies):
-                raise LawBroken("equal replicas", self.world, f"partition {partition}", *held)
+                raise LawBroken("equal replicas", world, f"partition {partition}", *held)
         return None

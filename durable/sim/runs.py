@@ -18,7 +18,7 @@ from durable.sim.checks import LawBroken, Laws, Membership, NothingUnhandled, ho
 from durable.sim.faults import Storm
 from durable.sim.journals import Journals
 from durable.sim.records import Beliefs
-from durable.sim.work import Clients, make_runner
+from durable.sim.work import Clients, make_runner, partitions_in
 from durable.sim.world import SimWorld
 
 BIRTH_LIMIT_S = 30.0
@@ -58,7 +58,7 @@ def members_only(world: SimWorld) -> Laws:
 
 def workflows_too(world: SimWorld) -> Laws:
     """Those, and what replicated journals promise, with clients that ask for work all the while."""
-    journals = Journals(world)
+    journals = Journals(world, partitions_in(world))
     return [*members_only(world), journals, Clients(world, journals)]
 
 

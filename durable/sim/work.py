@@ -32,15 +32,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from durable.cluster.client import ClusterClient
+from durable.cluster.config import ClusterConfig
 from durable.cluster.node import ClusterNode
 from durable.errors import DurableError, WorkflowNotFound
 from durable.journal.entries import FINISHED
-from durable.journal.keys import STATUS, of, partition_of
+from durable.journal.keys import PARTITIONS, STATUS, of, partition_of
 from durable.sim import linearizable
 from durable.sim.checks import Law, LawBroken
 from durable.sim.journals import Journals
@@ -51,6 +52,7 @@ from durable.workflows.definition import Workflow, current_call, function, workf
 
 if TYPE_CHECKING:
     from durable.ports import Clock, Entropy, Store, Transport
+    from durable.replication.tuning import ReplicationTuning
     from durable.sim.process import SimProcess
     from durable.sim.world import SimWorld
 
@@ -61,13 +63,40 @@ PATIENCE_S = 8.0
 MAJORITY = 2
 
 
+FEW = 16
+ALL_EVERY = 16
+
+
+class FewPartitions(ClusterConfig):
+    """Only the first partitions exist. Partitions share nothing but the roster, and most of what 256 of them cost is idle talk."""
+
+    def replication(self) -> ReplicationTuning:
+        return replace(super().replication(), partitions=FEW)
+
+
+def partitions_in(world: SimWorld) -> int:
+    """How many partitions a world has: all in one of `ALL_EVERY` seeds."""
+    return FEW if world.seed % ALL_EVERY else PARTITIONS
+
+
+def placed(name: str, partitions: int) -> str:
+    """An id that begins so, and lies in one of the first partitions."""
+    number = 0
+    while partition_of(f"{name}.{number}") >= partitions:
+        number += 1
+    return f"{name}.{number}"
+
+
 def make_runner(world: SimWorld, name: str, transport: Transport, clock: Clock, entropy: Entropy, store: Store) -> ClusterNode:
     """A node that runs workflows, as in production."""
     process = world.machine(name).process
     assert process is not None
     storage = NodeStorage.make(store)
     ports: Any = {"transport": transport, "clock": clock, "entropy": entropy, "syncer": process.syncer}
-    return ClusterNode(world.config_of(name), storage, **ports)
+    config = world.config_of(name)
+    if partitions_in(world) == FEW:
+        config = FewPartitions(**{field.name: getattr(config, field.name) for field in fields(config)})
+    return ClusterNode(config, storage, **ports)
 
 
 # --- what is run
@@ -110,7 +139,7 @@ async def ledger(ctx: Context, n: int) -> list[str]:
 @workflow("sim-parent")
 async def parent(ctx: Context, n: int) -> int:
     n = await ctx.call(add, n)
-    return await ctx.start(steps, n, workflow_id=f"{ctx.workflow_id}-child")
+    return await ctx.start(steps, n, workflow_id=placed(f"{ctx.workflow_id}-child", FEW))
 
 
 KINDS: dict[str, tuple[Workflow[Any, Any], int]] = {
@@ -186,7 +215,7 @@ class Clients(Law):
 
     def _committed(self, law: str, workflow_id: str) -> None:
         partition = partition_of(workflow_id)
-        copies = self._journals.durable_on(partition, of(partition, STATUS, workflow_id))
+        copies = self._journals.durable_on(partition, of(partition, STATUS, workflow_id), MAJORITY)
         if copies < MAJORITY:
             self._break(law, workflow_id, f"on {copies} disks")
 
@@ -219,7 +248,7 @@ class Clients(Law):
             await self._ask(client, me, dice.choice(known))
         else:
             kind = dice.choice(list(KINDS))
-            await self._submit(client, me, f"{me}-{number}", kind, number)
+            await self._submit(client, me, placed(f"{me}-{number}", partitions_in(self.world)), kind, number)
 
     async def _submit(self, client: ClusterClient, me: str, workflow_id: str, kind: str, n: int) -> None:
         for _ in range(5):
