@@ -59,7 +59,7 @@ def members_only(world: SimWorld) -> Laws:
 def workflows_too(world: SimWorld) -> Laws:
     """Those, and what replicated journals promise, with clients that ask for work all the while."""
     journals = Journals(world, partitions_in(world))
-    return [*members_only(world), journals, Clients(world, journals)]
+    return [*members_only(world), Clients(world, journals), journals]  # what is looked at last costs most
 
 
 SCENES: dict[str, Scene] = {
