@@ -155,7 +155,7 @@ class SimLoop(TimelessLoop):
                 return
             for _ in range(len(ready)):
                 handle = ready.popleft()
-                if not handle._cancelled:  # type: ignore[attr-defined]
+                if not handle._cancelled:
                     handle._run()
                     if self._dead:
                         return

@@ -203,6 +203,8 @@ class SimWorld:
             why = f"ended: {type(error).__name__}"
             self.unhandled(process, error)
         self.note(process.name, why)
+        for link in list(process.transport.links):
+            link.killed()  # its kernel says goodbye
         self._end(process)
 
     def crash(self, name: str, *, power: bool = False) -> None:
