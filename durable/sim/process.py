@@ -39,6 +39,7 @@ from durable.sim.sockets import SimTransport
 from durable.world import SystemClock
 
 if TYPE_CHECKING:
+    from durable.ports import Clock, Entropy, Store, Transport
     from durable.sim.world import SimWorld
 
 T = TypeVar("T")
@@ -57,6 +58,24 @@ class SimNode(Protocol):
 
     async def closed(self) -> None:
         """Return when it has left, or raise what ended it."""
+
+
+class MakeNode(Protocol):
+    """How a process makes its node. It is called in the process, before anything else of it runs."""
+
+    def __call__(
+        self, world: SimWorld, name: str, transport: Transport, clock: Clock, entropy: Entropy, store: Store
+    ) -> SimNode: ...
+
+
+class Watcher(Protocol):
+    """Who looks at a world while it runs: laws, and the figures of a run."""
+
+    def began(self, process: SimProcess) -> None:
+        """A process has been started, and its node has been made."""
+
+    def stepped(self, process: SimProcess) -> None:
+        """A process has run whatever was due. Raises `AssertionError` for what must not be."""
 
 
 class Machine:
