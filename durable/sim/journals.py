@@ -11,13 +11,13 @@ one owner an epoch          R6: an epoch is led in one life of one process
 committed stays             an index of a partition is applied with the same entry on every disk, for ever
 written once                a row of a journal has one value, on every disk, and is not written before the row in front of it
 what is done stays so       an execution that has ended does so with one outcome
-answered means committed    what a client was told is on stable storage on a majority of the disks that keep it
+of logs                     see `durable.sim.logs`
 the end                     one owner a partition, equal replicas
 ==========================  ==========================================================================================
 
 **Limits.** A replica that is behind is right about the past; so what is compared is each entry, not the state.
 
-Read next: `durable.sim.work`.
+Read next: `durable.sim.logs`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from durable.journal.keys import JOURNAL, NODE, PARTITIONS, STATUS
 from durable.ports import Batch
 from durable.replication.rows import PREFIX, Loaded, applied_key, log_key, log_prefix, state_key
 from durable.sim.checks import Law, LawBroken
+from durable.sim.logs import Logs
 from durable.storage.node import STATUS_ROW
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Journals(Law):
         self._rows: dict[bytes, bytes] = {}
         self._ends: dict[bytes, bytes] = {}
         self._broken: LawBroken | None = None
+        self._logs = Logs(world)
 
     @property
     def committed(self) -> int:
@@ -99,6 +101,7 @@ class Journals(Law):
                 elif key[2:3] == STATUS:
                     self._status(machine, key, value)
             fresh[key] = value
+        self._logs.written(machine, fresh)
 
     def _promise(self, machine: Machine, key: bytes, value: bytes) -> None:
         before = machine.disk.get(key)
