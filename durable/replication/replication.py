@@ -47,6 +47,7 @@ from durable.replication.messages import (
     Sync,
 )
 from durable.replication.owner import Owner
+from durable.replication.quiet import Lines, checksum
 from durable.replication.reads import Reads
 from durable.replication.replica import Replica
 from durable.replication.rows import ROSTER, Loaded
@@ -131,6 +132,8 @@ class Replication:
         self._voters = Voters(self.home, self.replicas, self.replica_class, loaded, witness)
         self._beat_at = now
         self._beats = 0
+        self._content = -1
+        """The count of changes at which nothing was left to be handed over."""
         self._of_replica, self._of_node = self._tables()
 
     # What a shell asks
@@ -257,8 +260,17 @@ class Replication:
 
     def seen(self, now: float, node: NodeId, live: bool) -> None:
         """Membership holds a node alive, or not."""
-        self.home.now = now
-        self.home.live[node] = live or node == self.home.me
+        home = self.home
+        home.now = now
+        before, home.live[node] = home.live.get(node), live or node == home.me
+        if before == home.live[node]:
+            return
+        home.changes += 1
+        if not live:
+            home.quiet.forget_heard(node, self.replicas)
+        for replica in self.replicas.values():
+            if replica.owner is not None and node in replica.owner.peers:
+                home.quiet.stir(replica)
 
     def append(self, now: float, partition: int, writes: Batch) -> int:
         """Put a batch at the end of a partition's log; its index. `Committed` tells when it is safe.
@@ -341,12 +353,17 @@ class Replication:
         if self._beats % BEATS == 0:
             self._long_beat()
         self._beats += 1
-        patience_s = self.tuning.gossip_interval_s
-        for replica in self.replicas.values():
+        quiet, patience_s = self.home.quiet, self.tuning.gossip_interval_s
+        for node, lines in quiet.heard.items():
+            if now - lines.at > self.tuning.owner_timeout_s:
+                quiet.forget_heard(node, self.replicas)
+        for replica in list(quiet.restless.values()):
             if replica.transfer is not None and now - replica.transfer.heard_at > patience_s:
                 self._urge(replica)
             if replica.owner is None:
                 replica.election.consider()
+            if quiet.is_calm(replica):
+                del quiet.restless[replica.partition]
 
     def _urge(self, replica: Replica) -> None:
         transfer = replica.transfer
@@ -358,7 +375,11 @@ class Replication:
     # The long beat
 
     def _long_beat(self) -> None:
-        for replica in list(self.replicas.values()):
+        quiet = self.home.quiet
+        for node, lines in quiet.said.items():
+            if self.home.now - lines.at > self.tuning.owner_timeout_s:
+                quiet.forget_said(node, self.replicas)
+        for replica in list(quiet.restless.values()):
             if replica.move is not None:
                 replica.move.offer()
             if replica.owner is not None:
@@ -373,31 +394,50 @@ class Replication:
         self._send_digests()
 
     def _is_litter(self, replica: Replica) -> bool:
-        idle_s = self.home.now - replica.heard_at
+        idle_s = self.home.now - self.home.quiet.last_heard(replica)
         if replica.partition == ROSTER or replica.move is not None or not replica.ready or replica.is_member(self.home.me):
             return False
         return idle_s > LEARNER_FORGOTTEN_INTERVALS * self.tuning.gossip_interval_s
 
     def _send_digests(self) -> None:
         rows: dict[NodeId, list[Row]] = {node: [] for node in self._voters.peers()}
-        for replica in self.replicas.values():
-            owner = replica.owner
-            if owner is not None:
-                row = owner.row()
-                for node in owner.peers:
-                    if owner.speaks(node):
-                        rows.setdefault(node, []).append(row)
+        self._list(rows)
         for node, mine in rows.items():
-            self.home.send(node, Digest(mine))
+            self._digest(node, mine)
+
+    def _list(self, rows: dict[NodeId, list[Row]], only: NodeId | None = None) -> None:
+        """The lines that have to be said."""
+        said = self.home.quiet.said
+        for partition, replica in self.home.quiet.restless.items():
+            owner = replica.owner
+            if owner is None:
+                continue
+            row = owner.row()
+            listed = checksum(row)
+            for node, peer in owner.peers.items():
+                if only in (None, node) and owner.speaks(node) and (node not in said or partition not in said[node].rows):
+                    peer.listed = listed
+                    rows.setdefault(node, []).append(row)
+
+    def _digest(self, node: NodeId, rows: list[Row]) -> None:
+        lines = self.home.quiet.said.get(node)
+        self.home.send(node, Digest(rows, len(lines.rows), lines.total) if lines is not None else Digest(rows))
 
     def _hand_over(self, count_max: int) -> None:
         home, count = self.home, 0
+        if home.standing and self._content == home.changes:
+            return
+        self._content = home.changes
         for replica in list(self.replicas.values()):
             owner = replica.owner
-            if owner is None or count >= count_max or not (owner.is_settled() or not home.standing):
+            if owner is None:
                 continue
             # Its first choice, or, when this node leaves, whoever holds everything.
             heirs = [node for node in replica.order if home.may_own(node)]
+            if heirs[:1] != [home.me]:
+                self._content = -1
+            if count >= count_max or not (owner.is_settled() or not home.standing):
+                continue
             for node in heirs[:1] if home.standing else heirs:
                 if node != home.me and owner.may_hand_over_to(node):
                     owner.hand_over(node)
@@ -407,15 +447,38 @@ class Replication:
     # Messages that are not about one replica
 
     def _on_digest(self, sender: NodeId, digest: Digest) -> None:
-        answers = [following.on_row(self.replicas.get(row[0]), sender, row) for row in digest.rows]
-        if answers and not self.home.suspect:
-            self.home.send_synced(sender, DigestAnswer(answers))
+        quiet = self.home.quiet
+        lines = quiet.heard.setdefault(sender, Lines())
+        for partition in [row[0] for row in digest.rows if row[0] in lines.rows]:
+            quiet.stir(self.replicas[partition])
+        known = (digest.quiet, digest.total) == (len(lines.rows), lines.total)
+        if not known:
+            quiet.forget_heard(sender, self.replicas)
+        lines.at = self.home.now
+        answers = []
+        for row in digest.rows:
+            replica = self.replicas.get(row[0])
+            answers.append(following.on_row(replica, sender, row))
+            if replica is not None and following.is_so(replica, row):
+                lines.put(row[0], checksum(row))
+        if (answers or digest.quiet) and not self.home.suspect:
+            self.home.send_synced(sender, DigestAnswer(answers, known or not digest.quiet))
 
     def _on_digest_answer(self, sender: NodeId, answer: DigestAnswer) -> None:
+        quiet = self.home.quiet
+        if answer.known:
+            if sender in quiet.said:
+                quiet.said[sender].at = self.home.now
+        else:
+            quiet.forget_said(sender, self.replicas)
         for row in answer.rows:
             replica = self.replicas.get(row[0])
             if replica is not None and replica.owner is not None:
                 replica.owner.on_answer(sender, row)
+        if not answer.known:
+            rows: dict[NodeId, list[Row]] = {sender: []}
+            self._list(rows, sender)
+            self._digest(sender, rows[sender])
 
     def _tables(self) -> tuple[dict[type, OfReplica], dict[type, OfNode]]:
         """What is done for each message."""
