@@ -15,7 +15,7 @@ long              a gossip interval                           digests; owners lo
                                                               moves, plans, birth; reads that were not answered
 ================  ==========================================  =========================================================
 
-**Limits.** Work per append does not grow with the number of partitions; work per beat does.
+**Limits.** Work per beat grows with the partitions that something happens to (`quiet`), not with all.
 
 Read next: `durable.cluster`.
 """
@@ -31,23 +31,20 @@ from durable.errors import NoQuorum, NotOwner
 from durable.membership.member import NodeId
 from durable.ports import Batch
 from durable.replication import following, messages
+from durable.replication.digests import Digests
 from durable.replication.effects import Effect
 from durable.replication.home import Home
 from durable.replication.messages import (
     ZERO,
     AskChange,
     Base,
-    Digest,
-    DigestAnswer,
     Epoch,
     Hello,
     Message,
     Roster,
-    Row,
     Sync,
 )
 from durable.replication.owner import Owner
-from durable.replication.quiet import Lines, checksum
 from durable.replication.reads import Reads
 from durable.replication.replica import Replica
 from durable.replication.rows import ROSTER, Loaded
@@ -128,6 +125,7 @@ class Replication:
         for partition, state in sorted(loaded.states.items()):
             applied, entries = loaded.applied.get(partition, 0), loaded.logs.get(partition, [])
             self.replicas[partition] = self.replica_class(self.home, partition, state, applied, entries)
+        self._digests = Digests(self.home, self.replicas)
         self._reads = Reads(self.home, self.replicas)
         self._voters = Voters(self.home, self.replicas, self.replica_class, loaded, witness)
         self._beat_at = now
@@ -354,9 +352,7 @@ class Replication:
             self._long_beat()
         self._beats += 1
         quiet, patience_s = self.home.quiet, self.tuning.gossip_interval_s
-        for node, lines in quiet.heard.items():
-            if now - lines.at > self.tuning.owner_timeout_s:
-                quiet.forget_heard(node, self.replicas)
+        self._digests.miss_owners()
         for replica in list(quiet.restless.values()):
             if replica.transfer is not None and now - replica.transfer.heard_at > patience_s:
                 self._urge(replica)
@@ -375,11 +371,8 @@ class Replication:
     # The long beat
 
     def _long_beat(self) -> None:
-        quiet = self.home.quiet
-        for node, lines in quiet.said.items():
-            if self.home.now - lines.at > self.tuning.owner_timeout_s:
-                quiet.forget_said(node, self.replicas)
-        for replica in list(quiet.restless.values()):
+        self._digests.miss_copies()
+        for replica in list(self.home.quiet.restless.values()):
             if replica.move is not None:
                 replica.move.offer()
             if replica.owner is not None:
@@ -391,37 +384,13 @@ class Replication:
         self._voters.beat()
         self._hand_over(self.tuning.handovers_max)
         self._reads.repeat()
-        self._send_digests()
+        self._digests.send(self._voters.peers())
 
     def _is_litter(self, replica: Replica) -> bool:
         idle_s = self.home.now - self.home.quiet.last_heard(replica)
         if replica.partition == ROSTER or replica.move is not None or not replica.ready or replica.is_member(self.home.me):
             return False
         return idle_s > LEARNER_FORGOTTEN_INTERVALS * self.tuning.gossip_interval_s
-
-    def _send_digests(self) -> None:
-        rows: dict[NodeId, list[Row]] = {node: [] for node in self._voters.peers()}
-        self._list(rows)
-        for node, mine in rows.items():
-            self._digest(node, mine)
-
-    def _list(self, rows: dict[NodeId, list[Row]], only: NodeId | None = None) -> None:
-        """The lines that have to be said."""
-        said = self.home.quiet.said
-        for partition, replica in self.home.quiet.restless.items():
-            owner = replica.owner
-            if owner is None:
-                continue
-            row = owner.row()
-            listed = checksum(row)
-            for node, peer in owner.peers.items():
-                if only in (None, node) and owner.speaks(node) and (node not in said or partition not in said[node].rows):
-                    peer.listed = listed
-                    rows.setdefault(node, []).append(row)
-
-    def _digest(self, node: NodeId, rows: list[Row]) -> None:
-        lines = self.home.quiet.said.get(node)
-        self.home.send(node, Digest(rows, len(lines.rows), lines.total) if lines is not None else Digest(rows))
 
     def _hand_over(self, count_max: int) -> None:
         home, count = self.home, 0
@@ -444,42 +413,6 @@ class Replication:
                     count += 1
                     break
 
-    # Messages that are not about one replica
-
-    def _on_digest(self, sender: NodeId, digest: Digest) -> None:
-        quiet = self.home.quiet
-        lines = quiet.heard.setdefault(sender, Lines())
-        for partition in [row[0] for row in digest.rows if row[0] in lines.rows]:
-            quiet.stir(self.replicas[partition])
-        known = (digest.quiet, digest.total) == (len(lines.rows), lines.total)
-        if not known:
-            quiet.forget_heard(sender, self.replicas)
-        lines.at = self.home.now
-        answers = []
-        for row in digest.rows:
-            replica = self.replicas.get(row[0])
-            answers.append(following.on_row(replica, sender, row))
-            if replica is not None and following.is_so(replica, row):
-                lines.put(row[0], checksum(row))
-        if (answers or digest.quiet) and not self.home.suspect:
-            self.home.send_synced(sender, DigestAnswer(answers, known or not digest.quiet))
-
-    def _on_digest_answer(self, sender: NodeId, answer: DigestAnswer) -> None:
-        quiet = self.home.quiet
-        if answer.known:
-            if sender in quiet.said:
-                quiet.said[sender].at = self.home.now
-        else:
-            quiet.forget_said(sender, self.replicas)
-        for row in answer.rows:
-            replica = self.replicas.get(row[0])
-            if replica is not None and replica.owner is not None:
-                replica.owner.on_answer(sender, row)
-        if not answer.known:
-            rows: dict[NodeId, list[Row]] = {sender: []}
-            self._list(rows, sender)
-            self._digest(sender, rows[sender])
-
     def _tables(self) -> tuple[dict[type, OfReplica], dict[type, OfNode]]:
         """What is done for each message."""
         return {
@@ -500,8 +433,8 @@ class Replication:
             messages.BaseHeld: lambda replica, sender, m: replica.move.on_held(sender, m) if replica.move is not None else None,
             messages.Superseded: following.on_superseded,
         }, {
-            messages.Digest: self._on_digest,
-            messages.DigestAnswer: self._on_digest_answer,
+            messages.Digest: self._digests.on_digest,
+            messages.DigestAnswer: self._digests.on_answer,
             messages.Confirm: self._reads.answer,
             messages.Confirmed: self._reads.on_confirmed,
             messages.Found: self._voters.on_found,
