@@ -11,6 +11,7 @@ one owner an epoch          R6: an epoch is led in one life of one process
 committed stays             an index of a partition is applied with the same entry on every disk, for ever
 written once                a row of a journal has one value, on every disk, and is not written before the row in front of it
 what is done stays so       an execution that has ended does so with one outcome
+sent after committed        a child begins when its parent's step is on stable storage on a majority
 of logs                     see `durable.sim.logs`
 the end                     one owner a partition, equal replicas
 ==========================  ==========================================================================================
@@ -26,8 +27,9 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from durable.journal.entries import FINISHED
-from durable.journal.keys import JOURNAL, NODE, PARTITIONS, STATUS
+from durable.journal.codec import unpack_row
+from durable.journal.entries import FINISHED, Start
+from durable.journal.keys import JOURNAL, NODE, PARTITIONS, STATUS, of, parse_id, partition_of
 from durable.ports import Batch
 from durable.replication.rows import PREFIX, Loaded, applied_key, log_key, log_prefix, state_key
 from durable.sim.checks import Law, LawBroken
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from durable.sim.world import SimWorld
 
 ROW_NUMBER_BYTES = 4
+MAJORITY = 2
+"""Of three copies."""
 
 
 class Journals(Law):
@@ -97,7 +101,7 @@ class Journals(Law):
                     self._apply(machine, key, value, fresh)
             elif not key.startswith(NODE) and value is not None:
                 if key[2:3] == JOURNAL:
-                    self._row(machine, key, value, fresh)
+                    self._row(machine, key, value)
                 elif key[2:3] == STATUS:
                     self._status(machine, key, value)
             fresh[key] = value
@@ -124,13 +128,25 @@ class Journals(Law):
             if self._entries.setdefault((number, index), seen) != seen:
                 raise LawBroken("committed stays", self.world, machine.name, f"partition {number}", f"index {index}", entry)
 
-    def _row(self, machine: Machine, key: bytes, value: bytes, fresh: dict[bytes, bytes | None]) -> None:
+    def _row(self, machine: Machine, key: bytes, value: bytes) -> None:
+        if key not in self._rows and key.endswith(b"\0\0\0\0"):
+            self._begins_life(machine, key, value)
         seen = blake2b(value, digest_size=16).digest()
         if self._rows.setdefault(key, seen) != seen:
             raise LawBroken("written once", self.world, machine.name, key, value, machine.disk.get(key))
         row = int.from_bytes(key[-ROW_NUMBER_BYTES:], "big")
         if row and key[:-ROW_NUMBER_BYTES] + (row - 1).to_bytes(ROW_NUMBER_BYTES, "big") not in self._rows:
             raise LawBroken("written once", self.world, machine.name, key, "the row in front of it was never written")
+
+    def _begins_life(self, machine: Machine, key: bytes, value: bytes) -> None:
+        """Its first row is written somewhere for the first time. A child's parent has asked for it, and that is safe."""
+        start = unpack_row(value)
+        if type(start) is Start and start.parent is not None:
+            parent = start.parent.workflow_id
+            partition = partition_of(parent)
+            copies = self.durable_on(partition, of(partition, JOURNAL, parent), MAJORITY, b'["%b"' % parse_id(key).encode())
+            if copies < MAJORITY:
+                raise LawBroken("sent after committed", self.world, machine.name, key, f"its parent's step is on {copies} disks")
 
     def _status(self, machine: Machine, key: bytes, value: bytes) -> None:
         row = STATUS_ROW.unpack(value)
@@ -141,12 +157,16 @@ class Journals(Law):
 
     # What is asked by others
 
-    def durable_on(self, partition: int, key: bytes, enough: int) -> int:
-        """On how many disks a key is on stable storage, applied or in an entry of the log; counted up to ``enough``."""
+    def durable_on(self, partition: int, prefix: bytes, enough: int, needle: bytes = b"") -> int:
+        """On how many disks a row with this key or prefix of one, and ``needle`` in its value, is on stable storage, applied or
+        in an entry of the log; counted up to ``enough``.
+        """
         count = 0
         for machine in self.world.machines.values():
             disk = machine.disk
-            if key in disk.durable(key) or any(key in entry for entry in disk.durable(log_prefix(partition)).values()):
+            logged = disk.durable(log_prefix(partition)).values()
+            applied = disk.durable(prefix).values()
+            if any(needle in row for row in applied) or any(prefix in entry and needle in entry for entry in logged):
                 count += 1
                 if count == enough:
                     break

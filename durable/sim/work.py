@@ -44,7 +44,7 @@ from durable.journal.entries import FINISHED
 from durable.journal.keys import PARTITIONS, STATUS, of, partition_of
 from durable.sim import linearizable
 from durable.sim.checks import Law, LawBroken
-from durable.sim.journals import Journals
+from durable.sim.journals import MAJORITY, Journals
 from durable.sim.world import SECRET
 from durable.storage.node import NodeStorage
 from durable.workflows.context import Context
@@ -60,7 +60,6 @@ ENDLESS = float("inf")
 CLIENTS = 3
 PAUSE_S = (0.05, 1.5)
 PATIENCE_S = 8.0
-MAJORITY = 2
 
 
 FEW = 16
