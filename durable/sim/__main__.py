@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if told.trace:
         return _show(one(first))
     began, total = monotonic_s(), _Total(told)
+    _print(f"the scene {told.scene}, seeds from {first} on")
     until = None if told.minutes is None else began + 60 * told.minutes
     count = told.seeds if told.seeds is not None else None if until is not None else 100
     for played in _play_all(one, first, count, until, told.processes):

@@ -107,5 +107,5 @@ class Logs:
                 continue
             held = owned.setdefault(index, entry) if machine.name == epoch[1] else owned.get(index)
             if held != entry:
-                facts = (f"partition {number}", f"entry {index}", epoch)
-                raise LawBroken("a prefix of its owner's", self._world, machine.name, *facts)
+                where = f"partition {number}, entry {index}, epoch {epoch}"
+                raise LawBroken("a prefix of its owner's", self._world, machine.name, where)

@@ -19,8 +19,7 @@ law                         says
 answered means committed    an accepted workflow is on stable storage on a majority
 executed after committed    so is the workflow of which a function runs
 one result                  the right one, whoever asks
-nothing twice               no body ran again without a crash, a pause or a change of owner that explains it: at most as often
-                            as there were owners
+nothing twice               no body ran more often than its partition had owners: once more for each failover that hit it
 the story adds up           there is an order of what all clients did in which each answer is right (`durable.sim.linearizable`)
 the end                     everything accepted has completed
 ==========================  ===========================================================================================
@@ -199,6 +198,9 @@ class Clients(Law):
         unfinished = [workflow_id for workflow_id in self.accepted if workflow_id not in self._results]
         if unfinished:
             return f"{len(unfinished)} of {len(self.accepted)} accepted workflows have not completed, {unfinished[0]} for one"
+        for (workflow_id, number), times in self._bodies.items():
+            if times > self._journals.tenures[partition_of(workflow_id)]:
+                raise LawBroken("nothing twice", self.world, workflow_id, f"function {number}", f"{times} times")
         for target, operations in linearizable.parts(self.operations, lambda one: one.target).items():
             if not linearizable.check(operations, Known(), step):
                 raise LawBroken("the story adds up", self.world, target, *operations)
