@@ -180,11 +180,13 @@ class SimProcess:
     @property
     def now(self) -> float:
         """The moment of the world at which this process is: ahead of it after a stall."""
-        return max(self.world.now, self._free_at)
+        now = self.world.queue.now
+        return now if now > self._free_at else self._free_at
 
     def monotonic_s(self) -> float:
         """What its loop takes for the time. Woken for a timer it is not before it, though the two clocks are rounded."""
-        return max(self.machine.monotonic_s(self.now), self._reached_s)
+        shown = self.machine.monotonic_s(self.now)
+        return shown if shown > self._reached_s else self._reached_s
 
     def stall(self, seconds: float) -> None:
         """Something takes time, and the process waits for it."""
