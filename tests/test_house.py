@@ -37,7 +37,8 @@ LAYERS: list[set[str]] = [
     {"journal"},
     {"membership", "world"},
     {"ports"},
-    {"errors"},
+    # Whether an order explains what clients were told: knows nothing of durable, and serves the simulator and the chaos tests.
+    {"errors", "linearizable"},
 ]
 # Within a layer: who may see whom.
 SIDEWAYS = {("cli", "testing"), ("testing", "sim"), ("__main__", "cli"), ("journal", "routing"), ("workflows", "journal")}

@@ -11,7 +11,7 @@ the time is over no more are, and those under way are played to their end.
 
 Ends with 1 if a law was broken, and names the seed, the law and the command that replays it.
 
-Read next: `durable.sim.linearizable`.
+Read next: `durable.linearizable`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ answered means committed    an accepted workflow is on stable storage on a major
 executed after committed    so is the workflow of which a function runs
 one result                  the right one, whoever asks
 nothing twice               no body ran more often than its partition had owners: once more for each failover that hit it
-the story adds up           there is an order of what all clients did in which each answer is right (`durable.sim.linearizable`)
+the story adds up           there is an order of what all clients did in which each answer is right (`durable.linearizable`)
 the end                     everything accepted has completed
 ==========================  ===========================================================================================
 
@@ -35,13 +35,13 @@ from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from durable import linearizable
 from durable.cluster.client import ClusterClient
 from durable.cluster.config import ClusterConfig
 from durable.cluster.node import ClusterNode
 from durable.errors import DurableError, WorkflowNotFound
 from durable.journal.entries import FINISHED
 from durable.journal.keys import PARTITIONS, STATUS, of, partition_of
-from durable.sim import linearizable
 from durable.sim.checks import Law, LawBroken
 from durable.sim.journals import MAJORITY, Journals
 from durable.sim.world import SECRET
