@@ -113,6 +113,7 @@ class Host:
         )
         self.server = RpcServer(local, self._dropped, owners=self.owners, copy=storage.status)
         self.on_roster: Callable[[], None] = lambda: None
+        self.on_failed: Callable[[BaseException], None] = lambda error: None
 
     # What the transport brings
 
@@ -176,7 +177,11 @@ class Host:
         self.on_roster()
 
     def failed(self, error: BaseException) -> None:
+        """The disk has failed. What was acknowledged is safe; what this node still believes to own, it does not."""
         self.engine.fail(error)
+        self.owned_now.clear()
+        self._tell()
+        self.on_failed(error)
 
     def _tell(self) -> None:
         """Who listens gets the newest, and misses what was in between."""

@@ -212,6 +212,7 @@ class ClusterNode(Face):
             ring=self.ring,
         )
         host.on_roster = self._place
+        host.on_failed = self._end
         self._desk = host.desk
         self._founding = Founding(host.log, address)
         host.log.tell(host.core.tick)  # what the disk holds may have something to do, also if nobody ever says a word
@@ -243,7 +244,9 @@ class ClusterNode(Face):
         await self._transport.close()
 
     async def closed(self) -> None:
-        """Return when the node has left or was closed. Raises `NameTaken` if another process runs under its name."""
+        """Return when the node has left or was closed. Raises `NameTaken` if another process runs under its name, and
+        `StoreError` if its disk has failed: it is of no more use then, and whoever runs it closes it, or starts it anew.
+        """
         if self._ended is not None:
             await asyncio.shield(self._ended)
 
@@ -311,7 +314,7 @@ class ClusterNode(Face):
 
     async def question(self, sender: NodeAddress, data: bytes) -> bytes | None:
         """See `frames`."""
-        if self._swim is None or self._swim.stopped:
+        if self._is_over():
             return None
         if data == VIEW:
             return encode_view(self.view())
@@ -336,7 +339,7 @@ class ClusterNode(Face):
 
     def _feed(self, sender: NodeAddress, data: bytes, *, asked: bool = False) -> bytes | None:
         """Tell the core; what it streams to one who asked is returned."""
-        if self._swim is None or self._swim.stopped:
+        if self._is_over():
             return None
         try:
             packet = decode(data)
@@ -348,6 +351,10 @@ class ClusterNode(Face):
         self._answer = None
         self._carry_out(swim, sender if asked else None)
         return self._answer
+
+    def _is_over(self) -> bool:
+        """Whether it has ended, or not begun: such a node answers nobody, or the others would take it for alive."""
+        return self._swim is None or self._swim.stopped or self._ended is None or self._ended.done()
 
     def _wake(self) -> None:
         self._timer = None
@@ -464,7 +471,7 @@ class ClusterNode(Face):
             if node not in self.ring:
                 self.ring.add_node(node)
 
-    def _end(self, error: ClusterError | None) -> None:
+    def _end(self, error: BaseException | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         for stream in [*self._streams, *(self._host.streams if self._host is not None else ())]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from durable.figures.swarm import Swarm
 from durable.membership.member import Member, MemberStatus, NodeAddress, NodeId
 from durable.notebook import (
     hash_ring,
@@ -30,7 +31,6 @@ from durable.notebook.rings import CIRCLE, arcs, changed_hands, moved, shares
 from durable.routing.partitions import PartitionRing, first_hash
 from durable.routing.ring import HashRing, hash_of
 from durable.sim.records import Sent
-from durable.sim.swarm import Swarm
 
 NASTY = '<script>alert("x")</script> & \x00 \''
 KEYS = [f"order-{number}" for number in range(40)]
