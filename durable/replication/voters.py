@@ -167,7 +167,7 @@ class Voters:
             goal = self.sets[partition]
             if goal != replica.members:
                 owner.learn(goal)
-                if owner.copies_made(goal):
+                if owner.copies_made(goal) and not owner.puts_off():
                     owner.seal(Seal(roster.version, goal))
             elif planned is not None:
                 owner.learn(planned[1][partition])

@@ -23,7 +23,9 @@ import os
 import random
 import sys
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,13 +124,15 @@ async def _on_a_cluster(report: Report, folder: Path, seconds: float, kinds: tup
         urls = {str(node): cluster.store_url(node) for node in cluster.nodes}
         clients = {f"client-{number}": await cluster.client() for number in range(1, CLIENTS + 1)}
         load = Load(clients, random.Random(draw.getrandbits(64)))
-        faults = Faults(cluster, draw, kinds, say=print if say else lambda _: None)
+        faults = Faults(cluster, draw, kinds, say=_teller() if say else lambda _: None)
         loading = asyncio.create_task(load.run())
         try:
             await faults.run(seconds)
             await faults.heal()
+            faults.say("everything is taken back")
             await cluster.wait_converged()
             load.stop(FINISH_S)
+            faults.say("the last sessions end")
             await loading
             await load.read_again(clients)
             await asyncio.sleep(SETTLE_S)  # the last commits reach every copy with the next digest
@@ -143,6 +147,11 @@ async def _on_a_cluster(report: Report, folder: Path, seconds: float, kinds: tup
     report.losses += load.losses
     report.losses += [f"process {process} of {faults.lives[process]} was left behind" for process in processes if _runs(process)]
     _judge(report, load, faults, folder / "effects", urls)
+
+
+def _teller() -> Callable[[str], None]:
+    began = time.monotonic()
+    return lambda what: print(f"{time.monotonic() - began:6.1f} s  {what}", flush=True)
 
 
 def _judge(report: Report, load: Load, faults: Faults, effects_file: Path, urls: dict[str, str]) -> None:
