@@ -65,6 +65,7 @@ class Report:
     bodies_again: int = 0
     copies: int = 0
     longest_gap_s: float = 0.0
+    longest_wait_s: float = 0.0
     failovers: list[float] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -82,7 +83,8 @@ class Report:
                 f"  faults: {sum(self.faults.values())} ({faults})",
                 f"  clients: {self.operations} operations, {self.unknown} with an unknown end; tried again after: {answers or '-'}",
                 f"  bodies: {self.bodies} runs, {self.bodies_again} of them again; {self.copies} copies of partitions compared",
-                f"  longest time without any answer to anybody {self.longest_gap_s:.2f} s; {failovers}",
+                f"  longest time without any answer to anybody {self.longest_gap_s:.2f} s; longest wait of a submit, without the "
+                f"time of faults, {self.longest_wait_s:.2f} s; {failovers}",
                 *(f"  LOST {loss}" for loss in self.losses[:SHOWN_MAX]),
                 *([f"  ... and {len(self.losses) - SHOWN_MAX} more"] if len(self.losses) > SHOWN_MAX else []),
             )
@@ -171,6 +173,7 @@ def _judge(report: Report, load: Load, faults: Faults, effects_file: Path, urls:
     report.faults, report.refusals = Counter(hit.kind for hit in faults.hits), load.refusals
     report.bodies, report.copies = len(effects), len(copies)
     report.longest_gap_s, report.failovers = load.longest_gap_s, faults.failovers
+    report.longest_wait_s = judge.longest_wait_s(operations, faults.hits)
 
 
 def _runs(process: int) -> bool:

@@ -28,6 +28,7 @@ import msgspec
 
 from chaos.cluster_app import Effect
 from chaos.faults import Hit
+from chaos.history import Operation
 from chaos.load import Told
 from durable.journal import keys
 from durable.journal.entries import Command, Completion, EntryType, Status, StatusRow
@@ -188,6 +189,27 @@ def _read(found: Journals, storage: NodeStorage, workflow_id: str, status: Statu
             key = f"{workflow_id}:{status.incarnation.hex()}:{status.run}:{row.sequence_number}"
             found.completions[key] = row.output_json
             found.calls[workflow_id] = found.calls.get(workflow_id, 0) + 1
+
+
+def longest_wait_s(operations: Iterable[Operation], hits: Sequence[Hit]) -> float:
+    """How long a client at most waited for a submit to be accepted, over all its tries, while nothing was done to the cluster."""
+    began: dict[tuple[str, str], float] = {}
+    ended: dict[tuple[str, str], float] = {}
+    for one in operations:
+        if one.what == "submit":
+            who = one.client, one.target
+            began[who] = min(one.began, began.get(who, one.began))
+            if one.known:
+                ended[who] = min(one.ended, ended.get(who, one.ended))
+    return max((_quiet_s(began[who], end, hits) for who, end in ended.items()), default=0.0)
+
+
+def _quiet_s(began: float, ended: float, hits: Sequence[Hit]) -> float:
+    quiet_s, at = 0.0, began
+    for hit in sorted(hits, key=lambda hit: hit.began):
+        quiet_s += max(0.0, min(hit.began, ended) - at)
+        at = max(at, hit.ended)
+    return quiet_s + max(0.0, ended - at)
 
 
 # --- clients, rows, bodies
