@@ -30,6 +30,7 @@ from chaos.cluster_app import Effect
 from chaos.faults import Hit
 from chaos.history import Operation
 from chaos.load import Told
+from durable.errors import ReplayError
 from durable.journal import keys
 from durable.journal.entries import Command, Completion, EntryType, Status, StatusRow
 from durable.ports import Reader
@@ -64,6 +65,7 @@ class Journals:
     """Result of each call that succeeded, by idempotency key."""
     calls: dict[str, int] = field(default_factory=dict)
     leftovers: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
 
 class Rows:
@@ -172,7 +174,10 @@ def journals(copies: Iterable[Copy]) -> Journals:
         storage = NodeStorage(reader)
         for workflow_id, status in storage.statuses():
             found.statuses[workflow_id] = status
-            _read(found, storage, workflow_id, status)
+            try:
+                _read(found, storage, workflow_id, status)
+            except (ReplayError, IndexError) as error:
+                found.unreadable.append(f"{workflow_id} cannot be read: {type(error).__name__}: {error}")
         found.leftovers += [f"a message on its way: {envelope.receiver}" for _, envelope in storage.outbox(partition)]
         found.leftovers += [f"a timer of {timer[1]}" for timer in storage.timers(partition, 0, 2**62)]
         found.leftovers += [f"work to do: {workflow_id}" for workflow_id in storage.active(partition)]
@@ -238,7 +243,7 @@ def told_is_recorded(told: Mapping[str, Told], found: Journals) -> list[str]:
         for workflow_id, status in found.statuses.items()
         if workflow_id not in told and status.status is not Status.COMPLETED
     ]
-    return [*losses, *(f"left over: {what}" for what in found.leftovers)]
+    return [*losses, *found.unreadable, *(f"left over: {what}" for what in found.leftovers)]
 
 
 def recorded_was_run(found: Journals, effects: Sequence[Effect]) -> list[str]:

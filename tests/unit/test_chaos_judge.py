@@ -212,6 +212,16 @@ def test_an_execution_that_is_gone_or_not_done_or_different_is_found(healthy: He
     assert judge.told_is_recorded({}, replace(found, leftovers=["a timer of w"])) == ["left over: a timer of w"]
 
 
+def test_a_journal_that_lacks_its_start_is_found(healthy: Healthy) -> None:
+    workflow_id = next(name for name, one in healthy.load.told.items() if one.workflow == "chaos-three")
+    journal = keys.of(keys.partition_of(workflow_id), keys.JOURNAL, workflow_id)
+    start = min(key for key in healthy.copy.rows if key.startswith(journal))
+    rows = {key: value for key, value in healthy.copy.rows.items() if key != start}
+    found = judge.journals([replace(healthy.copy, rows=rows)])
+    (loss,) = [loss for loss in judge.told_is_recorded({}, found) if "cannot be read" in loss]
+    assert loss.startswith(f"{workflow_id} cannot be read: JournalCorrupted")
+
+
 def test_a_step_that_is_missing_is_found(healthy: Healthy) -> None:
     fewer = replace(healthy.journals, calls={})
     assert any("recorded 0 results of calls" in loss for loss in judge.told_is_recorded(healthy.load.told, fewer))
