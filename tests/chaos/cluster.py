@@ -44,6 +44,8 @@ STORES = {
     "mixed": ["rocksdb", "leveldb", "rocksdb", "leveldb", "rocksdb"],
 }
 FINISH_S = 120.0
+CONTROL_FINISH_S = 10.0
+"""With the control much never ends: it is waited for no longer than it takes to know."""
 SETTLE_S = 3.0
 SHOWN_MAX = 20
 
@@ -110,14 +112,16 @@ async def run(
         before = {name: os.environ.get(name) for name in told}
         os.environ.update(told)  # the nodes inherit them
         try:
-            await _on_a_cluster(report, folder, seconds, kinds, say)
+            await _on_a_cluster(report, folder, seconds, kinds, CONTROL_FINISH_S if control else FINISH_S, say)
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
     return report
 
 
-async def _on_a_cluster(report: Report, folder: Path, seconds: float, kinds: tuple[str, ...], say: bool) -> None:
+async def _on_a_cluster(
+    report: Report, folder: Path, seconds: float, kinds: tuple[str, ...], finish_s: float, say: bool
+) -> None:
     from durable.cluster import LocalCluster
 
     draw = random.Random(f"{report.store}/{report.seed}")
@@ -133,7 +137,7 @@ async def _on_a_cluster(report: Report, folder: Path, seconds: float, kinds: tup
             await faults.heal()
             faults.say("everything is taken back")
             await cluster.wait_converged()
-            load.stop(FINISH_S)
+            load.stop(finish_s)
             faults.say("the last sessions end")
             await loading
             await load.read_again(clients)
