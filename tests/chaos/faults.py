@@ -192,6 +192,7 @@ class Faults:
             await self._hold(0.0, 0.5)
             self._tasks.append(asyncio.create_task(self._restart(node)))
         await self._settle()
+        self.say("    all are let in")
         await self.cluster.wait_converged(READY_PATIENCE_S)
 
     async def _restart(self, node: str) -> None:
@@ -242,6 +243,7 @@ class Faults:
         async def watch() -> None:
             await self.cluster.wait_until(taken, WATCH_S)
             self.failovers.append(self.clock() - began)
+            self.say(f"    others own what {node} owned, {len(owned)} partitions, after {self.failovers[-1]:.2f} s")
 
         return asyncio.create_task(watch() if owned else asyncio.sleep(0))
 
