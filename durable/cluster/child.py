@@ -8,7 +8,8 @@ sees it, and every change of what it owns: whoever waits for something waits for
 order      with                         does
 =========  ===========================  ======================================================================================
 join       ``seeds``                    asks them, and answers when let in
-cut        ``peers``                    is cut off from exactly these
+cut        ``peers``, ``deaf``,         is cut off from exactly these (`CutTransport.cut`)
+           ``mute``
 disturb    ``loss``, ``delay_s``, ...   sends as over a bad network (`CutTransport.faults`)
 leave                                   tells the others, answers, ends
 view                                    answers with the `NodeView`
@@ -120,7 +121,8 @@ class _Child:
                 case "join":
                     await self._node.join(seeds=[NodeAddress.parse(seed) for seed in order["seeds"]])
                 case "cut":
-                    self._transport.cut(NodeAddress.parse(peer) for peer in order["peers"])
+                    peers, deaf, mute = (map(NodeAddress.parse, order[name]) for name in ("peers", "deaf", "mute"))
+                    self._transport.cut(peers, deaf=deaf, mute=mute)
                 case "disturb":
                     self._transport.faults(**order["faults"])
                 case "leave":

@@ -91,6 +91,7 @@ class Host:
             random=Random(int.from_bytes(entropy.random_bytes(16), "big")),
             rows=storage.store.scan(PREFIX),
             witness=config.witness,
+            busy=lambda: self.engine.busy(),
             now=asyncio.get_running_loop().time(),
         )
         self.log = ReplicatedLog(self.core, storage.store, syncer, self._post, self)

@@ -217,11 +217,12 @@ class LocalCluster(Sight):
         names = list(self._processes)
         await self.cut((one, other) for one in names for other in names if placed.get(one, 0) != placed.get(other, 0))
 
-    async def cut(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Cut exactly these pairs of nodes, both ways."""
+    async def cut(self, pairs: Iterable[tuple[str, str]], deaf: Iterable[tuple[str, str]] = ()) -> None:
+        """Cut exactly these pairs of nodes, both ways; and of each pair in ``deaf``, the first hears the second no more."""
         both = [pair for one, other in pairs for pair in ((one, other), (other, one))]
         self._cuts = {(self._process(one).node_id, self._process(other).node_id): None for one, other in both}
-        self._done("the network parts" if both else "the network heals")
+        self._deaf = {(self._process(one).node_id, self._process(other).node_id): None for one, other in deaf}
+        self._done("the network parts" if both or self._deaf else "the network heals")
         await self._tell(self._processes)
         self._notify()
 
@@ -310,9 +311,14 @@ class LocalCluster(Sight):
     async def _tell_one(self, name: NodeId) -> None:
         process = self._processes[name]
         self._untold[name] = None
-        cut = [str(other.address) for other in self._processes.values() if not self._joined(name, other.node_id)]
+        others = {other.node_id: str(other.address) for other in self._processes.values()}
+        cuts = {
+            "peers": [address for other, address in others.items() if (name, other) in self._cuts],
+            "deaf": [address for other, address in others.items() if (name, other) in self._deaf],
+            "mute": [address for other, address in others.items() if (other, name) in self._deaf],
+        }
         if process.state == "running":
             with suppress(ClusterError):  # it is gone: it will be told when it is started again
-                await process.order("cut", peers=cut)
+                await process.order("cut", **cuts)
                 await process.order("disturb", faults=self._faults.get(name, {}))
                 self._untold.pop(name, None)

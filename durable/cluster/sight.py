@@ -52,6 +52,7 @@ class Sight:
         self._partitions = partitions
         self._processes: dict[NodeId, NodeProcess] = {}
         self._cuts: dict[tuple[NodeId, NodeId], None] = {}
+        self._deaf: dict[tuple[NodeId, NodeId], None] = {}
         self._changed = asyncio.Event()
         self._began_s = 0.0
         self._listeners: list[Callable[[], None]] = []
@@ -173,7 +174,7 @@ class Sight:
             raise ClusterError(f"there is no {node!r}; there are {', '.join(self._processes) or 'no nodes'}") from None
 
     def _joined(self, one: NodeId, other: NodeId) -> bool:
-        return (one, other) not in self._cuts
+        return (one, other) not in self._cuts and (one, other) not in self._deaf and (other, one) not in self._deaf
 
     def _heard(self, process: NodeProcess, member: Member | None, was: MemberStatus | None) -> None:
         if member is not None:

@@ -59,8 +59,8 @@ class Owner:
     """The owner of ``epoch``. ``floor``: where its log ended when the epoch began."""
 
     __slots__ = (
-        "adopted", "commit", "epoch", "floor", "have", "in_office", "learners", "own_last", "peers", "quorum_at", "replica",
-        "reported", "sent", "since", "successor",
+        "adopted", "commit", "epoch", "floor", "have", "in_office", "learners", "own_last", "peers", "put_off_at", "quorum_at",
+        "replica", "reported", "sent", "since", "successor",
     )  # fmt: skip
 
     def __init__(self, replica: Replica, epoch: Epoch) -> None:
@@ -78,6 +78,8 @@ class Owner:
         self.reported = replica.applied
         self.have = replica.quorum()
         self.since = self.quorum_at = now
+        self.put_off_at: float | None = None
+        """Since when it would give the partition away, and waits for what is under way."""
         self.successor: NodeId | None = None
 
     def begin(self) -> None:
@@ -310,6 +312,16 @@ class Owner:
 
     def is_settled(self) -> bool:
         return self.replica.home.now - self.since >= SETTLED_INTERVALS * self.replica.home.tuning.gossip_interval_s
+
+    def puts_off(self) -> bool:
+        """Whether to give the partition away a little later: what is under way in it would have to be done again."""
+        home = self.replica.home
+        if not home.is_busy(self.replica.partition):
+            self.put_off_at = None
+            return False
+        if self.put_off_at is None:
+            self.put_off_at = home.now
+        return home.now - self.put_off_at < home.tuning.handover_patience_s
 
     def hand_over(self, node: NodeId) -> None:
         """Stop to append; when everything is committed, `report` tells the other to campaign."""

@@ -23,7 +23,7 @@ Read next: `durable.cluster`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -98,6 +98,8 @@ class Replication:
         random: the only source of chance.
         rows: what the store holds under `durable.replication.rows.PREFIX`.
         witness: a voter that keeps logs and owns nothing.
+        busy: which partitions have something under way that a new owner would begin again; with those it waits a little before
+            it gives them away.
         now: the caller's clock.
 
     Raises:
@@ -115,9 +117,11 @@ class Replication:
         random: Random,
         rows: Iterable[tuple[bytes, bytes]] = (),
         witness: bool = False,
+        busy: Callable[[], Container[int]] = tuple,
         now: float = 0.0,
     ) -> None:
         self.home = Home(me, store_id, tuning, random)
+        self.home.busy = busy
         self.home.now = now
         self.tuning = tuning
         loaded = Loaded(rows)
@@ -408,7 +412,7 @@ class Replication:
             if count >= count_max or not (owner.is_settled() or not home.standing):
                 continue
             for node in heirs[:1] if home.standing else heirs:
-                if node != home.me and owner.may_hand_over_to(node):
+                if node != home.me and owner.may_hand_over_to(node) and not owner.puts_off():
                     owner.hand_over(node)
                     count += 1
                     break

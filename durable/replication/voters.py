@@ -176,7 +176,7 @@ class Voters:
             owner.learn({**goal, **then})
             if goal != replica.members:
                 at_rest = -1
-            if goal != replica.members and owner.copies_made(goal):
+            if goal != replica.members and owner.copies_made(goal) and not owner.puts_off():
                 owner.seal(Seal(roster.version, goal))
             elif planned is not None and owner.copies_made(then):
                 ready.append(partition)
