@@ -74,7 +74,7 @@ class LocalCluster(Sight):
         changes: further fields of `ClusterConfig`, the same for every node.
 
     Raises:
-        ValueError: ``n``, the preset or the store is out of range.
+        ValueError: ``n``, the preset, the store or a field is out of range.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class LocalCluster(Sight):
         self._engines = [store] if isinstance(store, str) else list(store)
         if not self._engines or not set(self._engines) <= set(ENGINES):
             raise ValueError(f"store is {store!r}; it must be one of {', '.join(ENGINES)}, or one for each node")
-        fixed = ClusterConfig(node_id=NodeId("node-1"), bind_address="127.0.0.1:0", **{**PRESETS[preset], **changes})
+        fixed = ClusterConfig(**{**PRESETS[preset], **changes, "node_id": "node-1"})
         super().__init__(fixed.partitions, fixed.virtual_nodes_per_node)
         self._n, self._seeds = n, seeds
         self._app = pack_app(app)

@@ -123,6 +123,11 @@ class Sight:
         found = self.owners().get(partition_of(workflow_id))
         return found[0] if found else None
 
+    def epoch(self, workflow_id: str) -> int | None:
+        """The counter of the epoch in which it is owned, as the nodes last said; None while nobody owns it."""
+        found = self.owners().get(partition_of(workflow_id))
+        return found[1] if found else None
+
     def owned(self) -> bool:
         """Whether every partition has an owner that runs."""
         return len(self.owners()) == self._partitions
