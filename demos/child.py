@@ -224,6 +224,9 @@ class WatchedLog:
         self._stop_if_there()
         return self._under_way[written]
 
+    def check(self, partition: int) -> None:
+        self._log.check(partition)
+
     def confirm(self, partition: int) -> asyncio.Future[None]:
         return self._log.confirm(partition)
 

@@ -11,8 +11,10 @@ The source is meant to be read. In this order:
 3. `durable.runtime`: one node: run, park, resume, recover; beside it `durable.desk`, what one can ask of an execution, and
    `durable.bodies`, where functions run.
 4. `durable.storage`: what a node keeps, and three engines to keep it in.
-5. `durable.membership` and `durable.routing`: who is there, and where a key would live (pure); `durable.transports` and
-   `durable.cluster` put them into processes, and `durable.sim` into a simulation. Workflows do not run across nodes yet.
+5. `durable.membership` and `durable.routing`: who is there, and where a workflow belongs (pure).
+6. `durable.replication`: who owns a partition, and what is committed (pure).
+7. `durable.desk` and `durable.rpc`: asking the owner, wherever it is. `durable.cluster` and `durable.transports`: processes
+   that are nodes; `durable.sim` puts the same into a simulation.
 """
 
 from durable.desk.handle import WorkflowHandle

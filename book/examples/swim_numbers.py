@@ -6,7 +6,7 @@ from statistics import mean, median
 from durable.sim.measures import agreement_s, first_detection_rounds, message_load, pauses, spread_s
 
 print("first ping of a dead member, n=10, seeds 0-59:")
-print(f"    {mean(first_detection_rounds(10, seed) for seed in range(60)):.2f} periods; e/(e-1) = {e / (e - 1):.2f}")
+print(f"    {mean(n for seed in range(60) for n in first_detection_rounds(10, seed)):.2f} periods; e/(e-1) = {e / (e - 1):.2f}")
 
 print("packets a member and period, nothing happening, seed 1:")
 print("    " + ", ".join(f"n={n}: {message_load(n, seed=1, periods=20):.1f}" for n in (3, 10, 30)))

@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 
 from durable.cluster.config import ClusterConfig
@@ -50,6 +51,7 @@ from durable.storage.node import NodeStorage
 log = logging.getLogger("durable")
 STORE_ID_KEY = NODE + b"store-id"
 STORE_ID_BYTES = 16
+GRACE_S = 1.0
 
 
 class Host:
@@ -116,15 +118,15 @@ class Host:
 
     def frame(self, link: Link, data: bytes) -> None:
         """One frame of a link, by its first byte."""
-        match data[:1]:
-            case kind if kind == REPLICATION:
-                self._replication(data)
-            case kind if kind == REQUEST:
-                self.server.frame(link, data[1:])
-            case kind if kind == ANSWER:
-                self.calls.frame(link, data[1:])
-            case _:
-                self._dropped["unknown frame"] += 1
+        kind = data[:1]
+        if kind == REPLICATION:
+            self._replication(data)
+        elif kind == REQUEST:
+            self.server.frame(link, data[1:])
+        elif kind == ANSWER:
+            self.calls.frame(link, data[1:])
+        else:
+            self._dropped["unknown frame"] += 1
 
     def link_lost(self, link: Link) -> None:
         self.peers.link_lost(link)
@@ -212,8 +214,16 @@ class Host:
             log.warning("%s goes before the others hold all that it holds; nothing is lost, they copy it from each other", self._me)
 
     async def close(self) -> None:
-        """Stop. What was accepted goes on elsewhere, or here when the node is started again."""
+        """Stop. What was accepted goes on elsewhere, or here when the node is started again.
+
+        What is under way to the others has `GRACE_S` to be committed; without them it is not waited for.
+        """
         await self.server.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S):
+                await self.engine.batches.drained()
+        for partition in list(self.owned_now):
+            self.engine.drop(partition, NotOwner(partition))
         await self.engine.close()
         await self.log.close()
         await self.peers.close()

@@ -272,11 +272,14 @@ class ClusterNode(Face):
         return stream
 
     def ownership(self) -> EventStream[dict[int, int]]:
-        """The partitions that this node owns, with their epochs' counters: now, and whenever that has changed."""
+        """The partitions that this node owns, with their epochs' counters: now, and whenever that has changed.
+
+        Ends with the node; at once if it has no storage, since it will never own any.
+        """
         stream: EventStream[dict[int, int]] = EventStream(self._host.streams if self._host is not None else [])
-        if self._ended is not None and self._ended.done():
+        if self._host is None or (self._ended is not None and self._ended.done()):
             stream.end()
-        elif self._host is not None:
+        else:
             stream.put_latest(dict(self._host.owned_now))
         return stream
 

@@ -17,6 +17,7 @@ run T                                  T seconds, every packet and change of bel
 run T changes                          only the changes of belief
 run T about X                          only packets from, to or about X, and beliefs of or about it
 members [A]                            what A (or everybody) believes
+replicas N seed S                      in place of ``nodes``: copies of a partition (`durable.sim.replicascript`)
 =====================================  =======================================================================
 
 The clock starts when they do; what they said before, to find each other, is left out.
@@ -33,6 +34,7 @@ from durable.membership.member import Claim, MemberStatus
 from durable.membership.messages import Exchange, Join, JoinAck, Packet, Ping, PingReq, Refused
 from durable.sim.network import Faults
 from durable.sim.records import Beliefs, Note, Sent
+from durable.sim.replicascript import ReplicaStage
 from durable.sim.world import SimWorld
 
 
@@ -68,10 +70,11 @@ def _played(stage: _Stage, text: str) -> str:
 
 
 class _Stage:
-    """The world of one transcript, and how its commands are carried out."""
+    """The world of one transcript, or its replicas, and how its commands are carried out."""
 
     def __init__(self) -> None:
         self._world: SimWorld | None = None
+        self._replicas: ReplicaStage | None = None
         self._zero = 0.0
 
     def close(self) -> None:
@@ -86,6 +89,13 @@ class _Stage:
                 self._world.start_converged(int(count))
                 self._zero = self._world.now
                 return []
+            case ["replicas", count, "seed", seed, *piece] if piece[:-1] in ([], ["piece"]):
+                self._replicas = ReplicaStage(int(seed), int(count), int(piece[-1]) if piece else None)
+                return []
+            case [verb, *words] if self._replicas is not None:
+                answers = self._replicas.do(verb, words)
+                if answers is not None:
+                    return answers
             case [verb, *words] if self._world is not None:
                 answers = self._to_world(self._world, verb, words)
                 if answers is not None:

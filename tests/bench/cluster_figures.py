@@ -87,15 +87,14 @@ def _spread(axes: Any, values: Mapping[str, Any]) -> None:
         axes.fill_between(
             xs, [min(p["seconds"]) for p in points], [max(p["seconds"]) for p in points], color=colour, alpha=0.2, linewidth=0
         )
-        axes.plot(xs, ys, color=colour, marker=marker, markersize=6, linewidth=2)
-        _label(axes, f"{loss:.0%} loss", (xs[-1], ys[-1]), colour)
+        axes.plot(xs, ys, color=colour, marker=marker, markersize=6, linewidth=2, label=f"{loss:.0%} loss")
         if not loss:
             base, slope = log_fit(xs, ys)
             axes.plot(xs, [base + slope * math.log(x) for x in xs], ":", color=GREY, linewidth=2)
             note = f"a + b log n, b = {slope * math.log(2):.2f} s a doubling"
             axes.annotate(note, (xs[3], base), xytext=(0, -6), textcoords="offset points", color=GREY)
     axes.set_ylim(bottom=0)
-    axes.margins(x=0.16)
+    axes.legend(frameon=False, labelcolor="linecolor", loc="upper left")
     _members(axes, "Until the last member has heard a piece of news", "seconds (one period is 1 s)", xs)
 
 
@@ -119,7 +118,7 @@ def _false_deaths(both: Any, values: Mapping[str, Any]) -> None:
         axes.set_yscale("symlog", linthresh=1)
         axes.set_ylim(bottom=-0.3)
         axes.set_xticks(xs, [f"{tick:g}" for tick in xs])
-        axes.legend(frameon=False, labelcolor="linecolor", loc="center left")
+        axes.legend(frameon=False, labelcolor="linecolor", loc="best")
         axes.set_xlabel(label)
         axes.set_ylabel("false deaths" + (" of the healthy" if y == "of_healthy" else ""))
         axes.set_title(title, loc="left", fontsize=11)
@@ -178,12 +177,8 @@ def _processes(both: Any, values: Mapping[str, Any]) -> None:
 
 def _line(axes: Any, y: float, label: str) -> None:
     axes.axhline(y, color=GREY, linewidth=2, linestyle="--")
-    at = {"xycoords": ("axes fraction", "data"), "xytext": (0, 5), "textcoords": "offset points", "ha": "right"}
-    axes.annotate(label, (1, y), color=GREY, **at)
-
-
-def _label(axes: Any, text: str, at: tuple[float, float], colour: str) -> None:
-    axes.annotate(text, at, xytext=(8, 0), textcoords="offset points", va="center", color=colour)
+    at = {"xycoords": ("axes fraction", "data"), "xytext": (6, 5), "textcoords": "offset points"}
+    axes.annotate(label, (0, y), color=GREY, **at)
 
 
 def _members(axes: Any, title: str, y_label: str, ticks: Sequence[int], x_label: str = "members (log scale)") -> None:

@@ -62,9 +62,8 @@ STUDIES: dict[str, Study] = {
 
 def run_study(study: Study, rounds: int, machine: dict[str, Any], folder: Path, say: Say) -> Path:
     """Measure, and write the result file into ``folder``. A study that a machine does not matter to says nothing of it."""
-    began = time.monotonic()
     values = study.measure(rounds, say)
-    document: dict[str, Any] = {"study": study.name, "rounds": rounds, "took_s": round(time.monotonic() - began)}
+    document: dict[str, Any] = {"study": study.name, "rounds": rounds}
     if study.of_this_machine:
         document |= {"created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine}
     folder.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def test_the_tests_that_it_names_exist(chapter: Path) -> None:
 
 def test_every_term_that_is_used_is_defined_and_every_defined_one_is_used() -> None:
     glossary = (ROOT / "book/chapters/glossary.md").read_text("utf8")
-    terms = re.findall(r"^(\w[\w ]*)\n  \S", glossary, re.MULTILINE)
+    terms = re.findall(r"^(\w[\w -]*)\n  \S", glossary, re.MULTILINE)
     assert terms == sorted(terms, key=str.lower)
     roles = re.findall(r"\{term\}`([^`]+)`", "".join(chapter.read_text("utf8") for chapter in CHAPTERS))
     used = {" ".join(re.sub(r".*<(.+)>", r"\1", role, flags=re.DOTALL).split()).lower() for role in roles}

@@ -275,3 +275,11 @@ def test_questions_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
         await node.close()
 
     within(body)
+
+
+def test_a_node_without_a_storage_owns_nothing_and_says_so_at_once() -> None:
+    async def body() -> None:
+        async with ClusterNode(config("a")) as node:
+            assert [owned async for owned in node.ownership()] == []
+
+    within(body)

@@ -1,0 +1,155 @@
+"""A node that owns: what it does with a partition that comes and goes, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+import durable
+from durable import Context
+from durable.cluster import ClusterConfig, ClusterNode
+from durable.errors import ClusterError, NoQuorum, OutcomeUnknown
+from durable.journal.keys import PARTITIONS, partition_of
+from durable.storage.memory import InMemoryStore
+from durable.storage.node import NodeStorage
+
+
+@durable.function("host-double")
+async def double(number: int) -> int:
+    return 2 * number
+
+
+@durable.workflow("host-doubling")
+async def doubling(ctx: Context, number: int) -> int:
+    return await ctx.call(double, number)
+
+
+@durable.workflow("host-relay")
+async def relay(ctx: Context, to: str) -> str:
+    await ctx.send(to, "news", ctx.workflow_id)
+    return await ctx.receive("answer", str)
+
+
+@durable.workflow("host-answering")
+async def answering(ctx: Context) -> str:
+    sender = await ctx.receive("news", str)
+    await ctx.send(sender, "answer", f"heard by {ctx.workflow_id}")
+    return sender
+
+
+def node_of(name: str, storage: NodeStorage | None = None, **changes: Any) -> ClusterNode:
+    config = ClusterConfig.lan(name, bind_address="127.0.0.1:0", **changes)
+    return ClusterNode(config, storage or NodeStorage.make(InMemoryStore.open()))
+
+
+def with_nodes(count: int, body: Callable[[list[ClusterNode]], Awaitable[None]], **changes: Any) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(40):
+            nodes = [node_of(f"host-{number}", **changes) for number in range(1, count + 1)]
+            seeds = [await node.start() for node in nodes]
+            await asyncio.gather(*(node.join(seeds=seeds) for node in nodes))
+            await owned_by_all(nodes)
+            await body(nodes)
+            await asyncio.gather(*(node.close() for node in nodes))
+
+    asyncio.run(run())
+
+
+async def owned_by_all(nodes: list[ClusterNode]) -> None:
+    """Until every partition has an owner among them; looked at whenever one of them says what it owns."""
+    owned: dict[int, dict[int, int]] = {}
+    done = asyncio.Event()
+
+    async def watch(number: int, node: ClusterNode) -> None:
+        async for partitions in node.ownership():
+            owned[number] = partitions
+            if len({partition for each in owned.values() for partition in each}) == PARTITIONS:
+                done.set()
+
+    tasks = [asyncio.ensure_future(watch(number, node)) for number, node in enumerate(nodes)]
+    await done.wait()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_what_is_submitted_anywhere_runs_where_the_owner_is_and_is_told_everywhere() -> None:
+    async def body(nodes: list[ClusterNode]) -> None:
+        for number in range(12):
+            name = f"spread-{number}"
+            handle = await nodes[number % 3].submit(doubling, number, workflow_id=name)
+            assert await handle.result(timeout=10) == 2 * number
+            owner = nodes[0].owner(name)
+            for node in nodes:
+                metadata = await node.handle(name).metadata()
+                assert (metadata.owner, metadata.epoch > 0) == (owner, True)
+                assert node.ring.get_node(name) == nodes[0].ring.get_node(name)
+        assert [one.workflow_id for one in await nodes[1].list(workflow="host-doubling")] == sorted(
+            (f"spread-{number}" for number in range(12)), key=lambda name: (partition_of(name), name)
+        )
+
+    with_nodes(3, body)
+
+
+def test_executions_on_two_nodes_write_to_each_other() -> None:
+    async def body(nodes: list[ClusterNode]) -> None:
+        names = (f"answering-{number}" for number in range(1_000))
+        far = next(name for name in names if nodes[0].owner(name) != nodes[0].owner("relay"))
+        answerer = await nodes[0].submit(answering, workflow_id=far)
+        sender = await nodes[1].submit(relay, far, workflow_id="relay")
+        assert await sender.result(timeout=10) == f"heard by {far}"
+        assert await answerer.result(timeout=10) == "relay"
+
+    with_nodes(3, body)
+
+
+def test_a_member_without_a_storage_says_that_it_runs_nothing() -> None:
+    async def run() -> None:
+        async with ClusterNode(ClusterConfig.lan("bare", bind_address="127.0.0.1:0")) as node:
+            with pytest.raises(ClusterError, match="has no storage"):
+                await node.submit(doubling, 1)
+        fresh = node_of("fresh")
+        with pytest.raises(ClusterError, match="has not been started"):
+            await fresh.submit(doubling, 1)
+
+    asyncio.run(run())
+
+
+def test_a_node_alone_keeps_what_was_accepted_over_a_restart() -> None:
+    async def run() -> None:
+        store = InMemoryStore.open()
+        async with asyncio.timeout(30):
+            for life in range(2):
+                node = node_of("alone", NodeStorage.make(store))
+                await node.join()
+                await owned_by_all([node])
+                if life == 0:
+                    await node.submit(answering, workflow_id="waits")
+                else:
+                    await node.handle("waits").send("news", "nobody")
+                    assert (await node.handle("waits").metadata()).epoch == 2, "R6: no epoch is continued"
+                await node.close()
+
+    asyncio.run(run())
+
+
+def test_without_the_others_a_node_takes_nothing_in_and_closes_all_the_same() -> None:
+    async def body(nodes: list[ClusterNode]) -> None:
+        first, second = nodes
+        mine = next(f"mine-{number}" for number in range(1_000) if first.owner(f"mine-{number}") == "host-1")
+        await second.close()
+        with pytest.raises((NoQuorum, OutcomeUnknown)):
+            await first.submit(doubling, 1, workflow_id=mine)
+        with pytest.raises(NoQuorum) as refused:
+            await first.submit(doubling, 1, workflow_id=f"{mine}-again")
+        assert refused.value.need == 2
+
+    with_nodes(2, body, rpc_timeout=2.0)
+
+
+def test_a_store_is_made_for_256_partitions() -> None:
+    with pytest.raises(ValueError, match="partitions is 8"):
+        node_of("few", partitions=8)
