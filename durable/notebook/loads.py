@@ -42,7 +42,8 @@ def node_load(where: Iterable[str], ring: HashRing | None = None, what: str = "w
     rows = []
     for name, line in zip(names, words, strict=True):
         bar = _bar(counts[name] / most, due[name] / most if name in due else None, palette[name], f"{name}: {line[1]} {what}")
-        rows.append([f"{swatch(palette[name], short[name])} {esc(name)}", line[1], *line[2:], bar])
+        node = tag("span", f"{swatch(palette[name], short[name])} {esc(name)}", class_="durable-what")
+        rows.append([node, line[1], *line[2:], bar])
     return Figure(html_table([*(esc(title) for title in head), ""], rows, numbers), text_table(head, words, numbers))
 
 
