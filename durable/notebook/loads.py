@@ -16,7 +16,7 @@ from durable.notebook.looks import colours, in_order, short_names, swatch
 from durable.notebook.rings import shares
 from durable.routing.ring import HashRing
 
-WIDTH, HEIGHT = 160, 16
+WIDTH, HEIGHT = 130, 16
 
 
 def node_load(where: Iterable[str], ring: HashRing | None = None, what: str = "workflows") -> Figure:
