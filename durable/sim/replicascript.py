@@ -63,6 +63,8 @@ from durable.sim.replicas import RANGE, P, Replicas, Said, Told
 
 QUIET = (Digest, DigestAnswer, AskChange, Plan, PlanReady, Confirm, ConfirmedMessage)
 """Said every second, whatever happens."""
+ENTRIES_SHOWN = 3
+"""How many of a log's last entries ``copies`` shows."""
 
 
 def epoch_words(epoch: Epoch) -> str:
@@ -208,10 +210,13 @@ class ReplicaStage:
                 yield f"{name}: no copy"
                 continue
             log = replica.log
-            entries = " ".join(f"[{entry_words(log.entry(index))}]" for index in range(log.base + 1, log.last + 1)[-6:])
+            indices = range(log.base + 1, log.last + 1)
+            words = [entry_words(log.entry(index)).replace(" to roster", "") for index in indices[-ENTRIES_SHOWN:]]
+            entries = [f"[{each}]" for each in words]
+            shown = " ".join(["", "..", *entries] if len(indices) > ENTRIES_SHOWN else ["", *entries])
             yield (
-                f"{name}: {status.role}, generation {status.generation}, promised {epoch_words(status.epoch)}, "
-                f"log of {epoch_words(replica.log_epoch)} to {log.last} {entries}".rstrip() + f", committed {replica.commit}"
+                f"{name}: {status.role}, gen {status.generation}, promised {epoch_words(status.epoch)}, "
+                f"log {epoch_words(replica.log_epoch)} to {log.last}{shown}, commit {replica.commit}"
             )
 
 

@@ -101,7 +101,7 @@ def test_an_owner_is_asked_and_one_that_is_none_refuses() -> None:
         ("ask-out node-3", ""),
         ("wipe node-3", ""),
         ("run 0.01 changes", "(nothing)"),
-        ("copies", "node-2: owner, generation 1, promised 1@node-2, log of 1@node-2 to 0, committed 0"),
+        ("copies", "node-2: owner, gen 1, promised 1@node-2, log 1@node-2 to 0, commit 0"),
     ],
 )
 def test_every_command_of_a_transcript_is_played(command: str, answer: str) -> None:
