@@ -267,6 +267,13 @@ class ClusterNode(Face):
         """The list by name, as this node believes it, itself included; the dead and the left for ``dead_timeout`` more."""
         return self._swim.members() if self._swim is not None else ()
 
+    def waits_for(self) -> str | None:
+        """What keeps it from taking part yet, in words; None: nothing."""
+        if self._joined is not None and not self._joined.done():
+            named = ", ".join(str(seed) for seed in self.config.seed_nodes)
+            return f"no seed has let it in yet. It goes on asking {named}: is one of them up, with the same key and cluster name?"
+        return self._founding.waits_for(self._by_address()) if self._founding is not None else None
+
     def events(self) -> EventStream[MemberChanged]:
         """Every change of the list from now on, as `MemberChanged`; ends when the node does."""
         stream: EventStream[MemberChanged] = EventStream(self._streams)
