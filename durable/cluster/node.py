@@ -32,7 +32,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+from typing import Any, Self
 
 from durable.cluster.ask import NodeView, encode_view, seal_of
 from durable.cluster.config import ClusterConfig
@@ -41,6 +41,7 @@ from durable.cluster.founding import Founding
 from durable.cluster.host import Host
 from durable.cluster.replicated import Syncs
 from durable.desk.face import Face
+from durable.desk.nobody import no_desk
 from durable.errors import ClusterError, JoinRejected, NameTaken, ProtocolError, Unreachable
 from durable.journal.keys import PARTITIONS
 from durable.membership.effects import Displaced, Effect, Joined, JoinRefused, Left, MemberChanged, Send, Stream
@@ -57,9 +58,6 @@ from durable.storage.syncer import Syncer
 from durable.transports.sockets import SocketTransport
 from durable.workflows.definition import REGISTRY, Function, Workflow
 from durable.world import SystemClock, SystemEntropy
-
-if TYPE_CHECKING:
-    from durable.desk.desk import Desk
 
 ASKING_MAX = 256
 WARN_EVERY_S = 60.0
@@ -110,7 +108,7 @@ class ClusterNode(Face):
         self.ring = PartitionRing(config.virtual_nodes_per_node, config.partitions)
         self._storage = storage
         self._node_config = node_config or NodeConfig(node_id=str(config.node_id))
-        super().__init__(cast("Desk", _NoDesk(self)), entropy or SystemEntropy(), self._node_config.value_bytes_max)
+        super().__init__(no_desk(self._why_no_desk), entropy or SystemEntropy(), self._node_config.value_bytes_max)
         for item in workflows:
             REGISTRY.add(item)
         seal = seal_of(config.secrets, config.cluster_name)
@@ -133,6 +131,10 @@ class ClusterNode(Face):
     def __repr__(self) -> str:
         where = f" at {self._swim.me.address}" if self._swim else ""
         return f"<ClusterNode {self.config.node_id}{where}, {len(self.ring.nodes)} on the ring>"
+
+    def _why_no_desk(self) -> str:
+        why = "runs no workflows: it has no storage" if self._storage is None else "has not been started: await node.join()"
+        return f"{self.config.node_id} {why}"
 
     # Coming and going
 
@@ -490,14 +492,3 @@ class ClusterNode(Face):
                 else:
                     future.set_exception(error)
                     future.exception()  # counts as seen: nobody may be waiting
-
-
-class _NoDesk:
-    """Who asks a node for a workflow that has none, or not yet."""
-
-    def __init__(self, node: ClusterNode) -> None:
-        self._node = node
-
-    def __getattr__(self, name: str) -> NoReturn:
-        why = "runs no workflows: it has no storage" if self._node._storage is None else "has not been started: await node.join()"
-        raise ClusterError(f"{self._node.config.node_id} {why}. Nothing was done")
