@@ -93,7 +93,7 @@ PLANTED: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], int, str]] = {
     "answered early": (answered_early, 1, "answered means committed"),
     "letters early": (letters_early, 4, "sent after committed"),
     "one copy is enough": (a_rule_of_the_core("oneack"), 1, "answered means committed"),
-    "appended behind a seal": (a_rule_of_the_core("sealopen"), 6, "nothing behind a seal"),
+    "appended behind a seal": (a_rule_of_the_core("sealopen"), 16, "nothing behind a seal"),
     "the own log wins": (a_rule_of_the_core("norecover"), 6, "every later owner has it"),
     "on a log of another epoch": (a_rule_of_the_core("nosync"), 6, "a prefix of its owner's"),
 }
