@@ -25,21 +25,31 @@ from durable.figures.swarm import Swarm
 from durable.membership import gossip, member, probe, view
 from durable.membership.member import MemberStatus, NodeId
 from durable.membership.swim import Swim
-from durable.sim.checks import Laws
+from durable.sim.checks import Law, LawBroken, Membership, missing
 from durable.sim.network import Faults
+from durable.sim.world import SimWorld
 
 ALIVE, SUSPECT, DEAD, LEFT = MemberStatus
 
 
+def world_of(seed: int, count: int) -> tuple[SimWorld, list[Law]]:
+    """Whole nodes that know each other, and the law of membership over them."""
+    world = SimWorld(seed)
+    laws: list[Law] = [Membership(world)]
+    world.start_converged(count)
+    return world, laws
+
+
 def test_without_boots_a_restart_has_to_answer_for_its_former_life(monkeypatch: pytest.MonkeyPatch) -> None:
     def refutations() -> int:
-        swarm = Swarm(2)
-        swarm.start_converged(5)
-        swarm.crash("node-2")
-        swarm.run(3.0)  # it is suspected, and the timers run
-        process = swarm.restart("node-2", seeds=["node-1"])
-        swarm.run(60.0)
-        return process.swim.me.incarnation
+        world, _ = world_of(2, 5)
+        with world:
+            world.crash("node-2", power=True)
+            world.run(3.0)  # it is suspected, and the timers run
+            world.restart("node-2")
+            world.run(60.0)
+            [me] = [one for one in world.node("node-2").members() if one.node_id == "node-2"]
+            return int(me.incarnation)
 
     assert refutations() == 0
     for module in (member, view, gossip):
@@ -78,13 +88,13 @@ def test_without_refutation_loss_kills_the_living(monkeypatch: pytest.MonkeyPatc
 
 def test_without_calls_to_the_dead_two_halves_never_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     def meet() -> bool:
-        swarm = Swarm(1)
-        swarm.start_converged(6)
-        hosts = [process.address for process in swarm.alive()]
-        swarm.network.partition([hosts[:3], hosts[3:]])
-        swarm.run(120.0)
-        swarm.network.heal()
-        return swarm.run_until(swarm.converged, 120.0)
+        world, laws = world_of(1, 6)
+        with world:
+            names = [f"node-{number}" for number in range(1, 7)]
+            world.partition([names[:3], names[3:]])
+            world.run(120.0)
+            world.heal()
+            return world.run_until(lambda: missing(laws) is None, 120.0)
 
     assert meet()
     on_exchange = Swim._on_exchange
@@ -131,14 +141,11 @@ def test_an_incarnation_that_another_raises_breaks_a_law(monkeypatch: pytest.Mon
 
     about = view.View._about
     monkeypatch.setattr(view.View, "_about", raised)
-    swarm = Swarm(3)
-    swarm.start_converged(4)
-    laws = Laws(swarm)
-    swarm.pause("node-2")
-    with pytest.raises(AssertionError, match="own word"):
-        for _ in range(100):
-            swarm.run(0.2)
-            laws.check()
+    with pytest.raises(LawBroken, match="own word"):
+        world, _ = world_of(3, 4)
+        with world:
+            world.pause("node-2")
+            world.run(20.0)
 
 
 def test_the_sound_core_buries_who_was_killed_and_nobody_too_early() -> None:
