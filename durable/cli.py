@@ -38,6 +38,7 @@ import argparse
 import asyncio
 import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -94,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="durable", description="Look into a store, also while its process is at work.")
+    text = "Look into a store, also while its process is at work; be a node of a cluster; ask one."
+    parser = argparse.ArgumentParser(prog="durable", description=text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     seeds = argparse.ArgumentParser(add_help=False)
     seeds.add_argument("--seeds", type=_seeds, metavar="HOST:PORT,...", help="ask this cluster, through any of these nodes")
@@ -154,7 +156,8 @@ def _add_cluster(commands: Any, as_json: argparse.ArgumentParser) -> None:
     node.add_argument("--insecure", action="store_true", help="listen beyond this machine without a key")
     node.set_defaults(command=_node)
     members = commands.add_parser("members", parents=[cluster, as_json], help="who is in a cluster, as one node sees it")
-    members.add_argument("--seed", required=True, metavar="HOST:PORT", help="the node to ask")
+    what = "the node to ask; of several, the first that answers"
+    members.add_argument("--seed", "--seeds", dest="seeds", metavar="HOST:PORT,...", help=what)
     members.set_defaults(command=_members)
 
 
@@ -192,7 +195,7 @@ def _list(options: argparse.Namespace) -> int:
     rows = [
         (one.workflow_id, one.workflow, _coloured(one.status), _when(one.created_at), _when(one.updated_at)) for one in found
     ]
-    _put_table(f"{len(found)} executions", ("id", "workflow", "status", "created", "updated"), rows)
+    _put_table(f"{len(found)} execution{'s' * (len(found) != 1)}", ("id", "workflow", "status", "created", "updated"), rows)
     return OK
 
 
@@ -321,7 +324,7 @@ def _members(options: argparse.Namespace) -> int:
     from durable.cluster.commands import look
 
     try:
-        view = asyncio.run(look(options.seed, options.cluster))
+        view = asyncio.run(look(options.seeds or os.environ.get("CLUSTER_SEED_NODES", ""), options.cluster))
     except ValueError as error:
         raise UsageError(str(error)) from error
     if options.json:

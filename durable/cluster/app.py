@@ -31,7 +31,8 @@ def import_app(names: str) -> None:
         try:
             import_module(name)
         except Exception as error:
-            raise ValueError(f"the app {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+            where = ". Name a module as Python imports it, orders for orders.py" if isinstance(error, ImportError) else ""
+            raise ValueError(f"the app {name!r} cannot be imported: {type(error).__name__}: {error}{where}") from error
 
 
 def pack_app(app: App | None) -> dict[str, str]:

@@ -16,16 +16,21 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from durable.cluster.ask import NodeView, ask_node
 from durable.cluster.client import ClusterClient
 from durable.cluster.config import PORT, PRESETS, ClusterConfig, parse_seeds
 from durable.cluster.node import ClusterNode
+from durable.errors import Unreachable
 from durable.membership.member import NodeAddress
 from durable.storage import open_store
 from durable.storage.node import NodeStorage
+from durable.workflows.definition import REGISTRY
+
+EXPLAIN_PERIODS = 10
+"""A node that cannot take part says why every so many gossip intervals: every 10 s by default."""
 
 T = TypeVar("T")
 
@@ -58,7 +63,7 @@ async def run_node(config: ClusterConfig, data: str | None = None, *, bootstrap:
         bootstrap: found a cluster of this node alone, if its store is empty, whatever the seeds.
     """
     with _storage(data) as storage:
-        await _run(make_node(config, storage), bootstrap)
+        await _run(make_node(config, storage), bootstrap, storage is not None)
 
 
 def make_node(config: ClusterConfig, storage: NodeStorage | None) -> ClusterNode:
@@ -78,14 +83,17 @@ def _storage(data: str | None) -> Iterator[NodeStorage | None]:
         store.close()
 
 
-async def _run(node: ClusterNode, bootstrap: bool) -> None:
+async def _run(node: ClusterNode, bootstrap: bool, runs: bool) -> None:
     config = node.config
     address = await node.start()
     _say(f"{config.node_id} listens on {address}")
+    if runs and not config.witness and not REGISTRY.workflows:
+        _say(f"{config.node_id} knows no workflow, and leaves undone what falls to it: name modules by --app, or be a --witness")
     told, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, told)
     reporting, joining = loop.create_task(_report(node)), loop.create_task(_join(node, told, bootstrap))
+    explaining = loop.create_task(_explain(node))
     try:
         await told.wait()
         if joining.done():
@@ -93,15 +101,22 @@ async def _run(node: ClusterNode, bootstrap: bool) -> None:
         _say(f"{config.node_id} leaves")
         await node.leave()
     finally:
+        explaining.cancel()
         joining.cancel()
         await node.close()
-        await asyncio.gather(joining, reporting, return_exceptions=True)
+        await asyncio.gather(joining, reporting, explaining, return_exceptions=True)
 
 
-async def look(seed: str, cluster: str | None) -> NodeView:
-    """What the node at ``seed`` sees. Raises `ValueError`, `Unreachable`, `ProtocolError`."""
-    address = NodeAddress.parse(seed if ":" in seed else f"{seed}:{PORT}")
-    return await ask_node(address, **_credentials(cluster))
+async def look(seeds: str, cluster: str | None) -> NodeView:
+    """What the first of the ``seeds`` that answers sees. Raises `ValueError`, `Unreachable`, `ProtocolError`."""
+    named = [part.strip() for part in seeds.split(",") if part.strip()]
+    if not named:
+        raise ValueError("which cluster? Name some of its nodes: --seeds HOST:PORT,... (or CLUSTER_SEED_NODES)")
+    addresses = [NodeAddress.parse(part if ":" in part else f"{part}:{PORT}") for part in named]
+    for address in addresses[:-1]:
+        with suppress(Unreachable):
+            return await ask_node(address, **_credentials(cluster))
+    return await ask_node(addresses[-1], **_credentials(cluster))
 
 
 def seeds_of() -> list[NodeAddress]:
@@ -127,10 +142,18 @@ async def _join(node: ClusterNode, over: asyncio.Event, bootstrap: bool) -> None
         if bootstrap:
             await node.bootstrap()
         await node.join()
-        _say(f"{node.config.node_id} has joined; {len(node.ring.nodes)} on the ring")
+        if not over.is_set():  # else it left before it was let in
+            _say(f"{node.config.node_id} has joined; {len(node.ring.nodes)} on the ring")
         await node.closed()
     finally:
         over.set()
+
+
+async def _explain(node: ClusterNode) -> None:
+    while True:
+        await asyncio.sleep(EXPLAIN_PERIODS * node.config.gossip_interval)
+        if why := node.waits_for():
+            _say(f"{node.config.node_id} waits: {why}")
 
 
 async def _report(node: ClusterNode) -> None:

@@ -166,7 +166,7 @@ class ClusterConfig:
         fields["insecure"] = given.get("CLUSTER_INSECURE", "") == "1"
         fields |= changes
         if "node_id" not in fields:
-            raise ValueError("CLUSTER_NODE_ID is not set: give this node a name that no other has")
+            raise ValueError("CLUSTER_NODE_ID is not set, nor node_id (--id): give this node a name that no other has")
         return cls(**fields)
 
     # What follows from it

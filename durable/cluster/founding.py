@@ -44,6 +44,14 @@ class Founding:
         self._seeds = tuple([await _resolved(seed) for seed in dict.fromkeys(seeds)])
         self.look(members)
 
+    def waits_for(self, members: Mapping[NodeAddress, NodeId]) -> str | None:
+        """Where the birth still waits for a member, in words; None if it waits for none, or is none of this node's."""
+        seeds = self._seeds or ()
+        missing = ", ".join(str(seed) for seed in seeds if seed not in members)
+        if self._log.core.roster is not None or self._me not in seeds or not missing:
+            return None
+        return f"the cluster begins when each of its seeds is up, and accepts nothing until then; missing: {missing}"
+
     def look(self, members: Mapping[NodeAddress, NodeId]) -> None:
         """The membership has changed, perhaps all of the list is there now; or a roster came."""
         core, seeds = self._log.core, self._seeds

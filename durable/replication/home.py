@@ -16,6 +16,7 @@ from durable.membership.member import NodeId
 from durable.ports import Write
 from durable.replication.effects import Committed, Drop, Effect, InstallSnapshot, Lost, Owned, Persist, Send, SendSynced
 from durable.replication.messages import Epoch, Message, Roster
+from durable.replication.quiet import Quiet
 from durable.replication.rows import ROSTER
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ class Home:
         self.waiting: deque[tuple[int, Replica, Epoch, int]] = deque()
         """What counts when everything up to a mark is on stable storage."""
         self.decided: list[Roster] = []
+        self.quiet = Quiet()
+        self.changes = 0
+        """Grows when it may have become better that another owns or holds something."""
         self.dropped: Counter[str] = Counter()
 
     def is_live(self, node: NodeId) -> bool:

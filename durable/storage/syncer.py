@@ -33,7 +33,7 @@ class Syncer:
 
     def __init__(self, store: Store, *, inline: bool | None = None) -> None:
         self._store = store
-        self._inline = inline
+        self.inline = inline
         self._mean_s = 0.0
         self._flusher = _Flusher(store)
         self.busy = False
@@ -42,7 +42,7 @@ class Syncer:
     def start(self, done: Done) -> None:
         """Sync, and call ``done`` on the loop: with the error if it failed. Not while `busy`. It may be done at once."""
         self.busy = True
-        if self._inline or (self._inline is None and self._mean_s < FAST_SYNC_S):
+        if self.inline or (self.inline is None and self._mean_s < FAST_SYNC_S):
             began = monotonic_s()
             error: StoreError | None = None
             try:

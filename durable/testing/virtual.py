@@ -36,6 +36,7 @@ from durable.bodies.threads import ThreadPool
 from durable.errors import WorkflowError
 from durable.journal.codec import encode_value
 from durable.sim.loop import SeededEntropy, TimelessLoop
+from durable.storage.log import LocalLog
 
 if TYPE_CHECKING:
     from durable.runtime.engine import Engine
@@ -153,6 +154,8 @@ class VirtualWorld:
     def prepare(self, engine: Engine) -> None:
         """Make a node fit for virtual time, before it takes up what its store holds."""
         engine.alarm.timers.window_ms = TIMERS_AHEAD_MS
+        if isinstance(engine.log, LocalLog):
+            engine.log.sync_on_the_loop()  # a thread that syncs a slow disk would leave nothing to wait for
         engine.runner.threads = _CountedThreads(engine.config.max_threads, self.loop)
         in_process = engine.runner._start_function
 

@@ -51,7 +51,11 @@ class SocketTransport:
         self._streams.receiver = receiver
         if self._bind is None:
             return NOWHERE
-        bound = await self._listen(self._bind, receiver)
+        try:
+            bound = await self._listen(self._bind, receiver)
+        except OSError as error:
+            why = f"cannot listen on {self._bind}: {error.strerror}. Nothing was started"
+            raise OSError(error.errno, f"{why}. Free it, or bind another (--bind, bind_address)") from error
         self._streams.advertised = self._advertise and NodeAddress(self._advertise.host, self._advertise.port or bound.port)
         self._streams.advertised = self._streams.advertised or bound
         return bound

@@ -301,8 +301,8 @@ def _unknown(kind: str, wanted: object, have: Mapping[str, object]) -> str:
         return f"{wanted!r} is not a {kind}: decorate it with @durable.{kind}. Nothing was recorded."
     names = ", ".join(sorted(have)[:20]) or "none"
     return (
-        f"no {kind} named {wanted!r} is registered in this process (registered: {names}). Nothing was recorded; import the "
-        "module that defines it first."
+        f"no {kind} named {wanted!r} is registered where it would run (registered there: {names}). Nothing was recorded; import "
+        "the module that defines it there first."
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_two_nodes_meet_are_looked_at_and_part(monkeypatch: pytest.MonkeyPatch, 
             assert main(["members", "--seed", address, "--json"]) == 0
             shown = json.loads(capsys.readouterr().out)
             assert (shown["node_id"], [one["node_id"] for one in shown["members"]]) == ("a", ["a", "b"])
-            assert main(["members", "--seed", address]) == 0
+            assert main(["members", "--seeds", f"127.0.0.1:1,{address}"]) == 0
             shown = capsys.readouterr().out
             assert "as a sees it" in shown and shown.count("ALIVE") == 2
 
@@ -111,13 +112,41 @@ def test_a_node_that_a_cluster_refuses_ends_and_says_why() -> None:
         assert done.returncode == 1 and "partitions is 256 here and 8 there" in done.stderr
 
 
+def test_a_node_that_is_not_let_in_says_what_it_waits_for_and_may_be_stopped() -> None:
+    with node("--id", "a", "--seeds", "127.0.0.1:1") as process:
+        assert line(process, "waits").endswith("127.0.0.1:1: is one of them up, with the same key and cluster name?")
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=20)
+        assert "a leaves" in said and "joined" not in said
+
+
+def test_founders_say_which_seed_is_missing(tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as here, closing(socket.create_server(("127.0.0.1", 0))) as there:
+        first, second = (f"127.0.0.1:{one.getsockname()[1]}" for one in (here, there))
+    seeds = ("--seeds", f"{first},{second},127.0.0.1:1")
+    with node("--id", "a", "--bind", first, *seeds, "--data", str(tmp_path / "a.db")) as process:
+        assert "knows no workflow" in line(process, "--app")
+        with node("--id", "b", "--bind", second, *seeds, "--data", str(tmp_path / "b.db"), "--witness"):
+            assert line(process, "accepts nothing until then").endswith("missing: 127.0.0.1:1")
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with node("--id", "a", "--bind", address) as process:
+            assert f"cannot listen on {address}: Address already in use. Nothing was started" in line(process, "durable:")
+            assert process.wait(20) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         (["node"], "CLUSTER_NODE_ID is not set"),
         (["node", "--id", "a", "--bind", "nowhere"], "write it as host:port"),
         (["node", "--id", "a", "--bind", "0.0.0.0:0"], "CLUSTER_ADVERTISE_HOST"),
+        (["node", "--id", "a", "--app", "orders_nowhere.py"], "as Python imports it"),
         (["members", "--seed", "a:b"], "write it as host:port"),
+        (["members"], "which cluster?"),
     ],
 )
 def test_a_wrong_command_line_is_said_so(

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import shlex
+import socket
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -90,6 +96,71 @@ def test_the_program_runs_as_it_is_written_and_runs_again(
     run(order.main())
     assert capsys.readouterr().out == "How was it, order-7?\npayment-of-order-7, parcel-of-order-7\n"
     assert (tmp_path / "orders.db").is_dir()
+
+
+class Several:
+    """The README's block of several nodes: a line with & behind it is a process, any other is run to its end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+        self.ports = {f":780{n}": f":{one.getsockname()[1]}" for n, one in enumerate(listening, 1)}
+        for one in listening:
+            one.close()
+        self.given = {name: value for name, value in os.environ.items() if not name.startswith("CLUSTER_")}
+        self.given["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+        (folder / "orders.py").write_text(blocks()[0], "utf8")
+
+    def here(self, text: str) -> str:
+        """With ports that are free."""
+        for printed, port in self.ports.items():
+            text = text.replace(printed, port)
+        return text
+
+    def play(self, line: str) -> str:
+        words = shlex.split(line.removesuffix("&"))
+        assert words[0] == "durable"
+        command = [sys.executable, "-m", *words]
+        if line.endswith("&"):
+            self.nodes[words[words.index("--id") + 1]] = subprocess.Popen(
+                command, cwd=self.folder, env=self.given, stdout=subprocess.DEVNULL
+            )
+            return ""
+        done = subprocess.run(command, cwd=self.folder, env=self.given, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Iterator[Several]:
+    made = Several(tmp_path)
+    yield made
+    for node in made.nodes.values():
+        node.kill()
+        node.wait()
+
+
+def test_three_nodes_are_one_cluster_and_one_of_them_may_be_killed(
+    several: Several, order: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = re.findall(r"```sh\n(seeds=.*?)```", (ROOT / "README.md").read_text("utf8"), re.DOTALL)
+    first, *commands = several.here(block).splitlines()
+    lines = [line.replace("$seeds", first.removeprefix("seeds=")) for line in commands]
+    said = [several.play(line) for line in lines]
+    assert said[-2] == "order-7\n"
+    assert "process_order" in said[-1] and "WAITING" in said[-1]
+
+    owner = next(node for node in several.nodes if node in said[-1])
+    several.nodes[owner].kill()
+    shown = several.play(lines[-1])  # waits until it has another owner
+    assert "WAITING" in shown and owner not in shown
+
+    program, last_line = several.here(blocks()[2]).rstrip().rsplit("\n", 1)
+    assert last_line == "asyncio.run(approve())"
+    exec(compile(program, "README.md", "exec"), order.__dict__)
+    asyncio.run(order.approve())
+    assert capsys.readouterr().out.startswith("['charge'")
 
 
 def test_the_promise_is_the_book_s_word_for_word() -> None:

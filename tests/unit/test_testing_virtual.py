@@ -11,6 +11,7 @@ import pytest
 
 import durable
 from durable import Context, FunctionTimeout, NotAllowedHere
+from durable.storage import InMemoryStore, syncer
 from durable.testing import NothingWillHappen, run, virtual_time
 
 
@@ -155,3 +156,20 @@ def test_a_node_on_a_disk_goes_on_where_it_was(tmp_path: object) -> None:
         virtual.run(first())
         assert virtual.run(then()) == 2 * 86_400
         assert virtual.elapsed_s == pytest.approx(2 * 86_400, abs=1)
+
+
+@durable.workflow("virtual-slow-disk")
+async def slow_disk(ctx: Context, text: str) -> str:
+    return text
+
+
+def test_a_disk_that_is_slow_takes_no_virtual_time_and_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syncer, "FAST_SYNC_S", -1.0)  # every sync is held to be slow,
+    monkeypatch.setattr(syncer._Flusher, "steal", lambda flusher: None)  # and its thread to be quick to begin
+    monkeypatch.setattr(InMemoryStore, "sync", lambda store: time.sleep(0.02))
+
+    async def main() -> str:
+        async with durable.open("memory:") as runtime:
+            return await (await runtime.submit(slow_disk, "now")).result()
+
+    assert run(main()) == "now"
