@@ -272,9 +272,14 @@ class ReplicatedLog:
 
     def _send(self, messages: dict[NodeId, list[Message]]) -> None:
         hello = self.core.hello
+        said: list[Message] = []
+        frame = b""
         for to, mine in messages.items():
             for begin in range(0, len(mine), FRAME_MESSAGES_MAX):
-                self._post(to, encode([hello, *mine[begin : begin + FRAME_MESSAGES_MAX]]))
+                part = mine[begin : begin + FRAME_MESSAGES_MAX]
+                if part != said:  # an owner says the same to all its copies
+                    said, frame = part, encode([hello, *part])
+                self._post(to, frame)
 
     def _say(self, to: NodeId, message: Message) -> bool:
         return self._post(to, encode([self.core.hello, message]))

@@ -86,7 +86,7 @@ class Load:
     @property
     def longest_gap_s(self) -> float:
         """The longest time in which no client was answered anything, while they asked."""
-        times = sorted(time for time in self.good if time <= self._stopped_at)
+        times = sorted(time for time in [*self.good, self._stopped_at] if time <= self._stopped_at and time < float("inf"))
         return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
 
     async def read_again(self, clients: dict[str, Any]) -> None:
