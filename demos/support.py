@@ -1,10 +1,11 @@
 """What the demonstrations share: real processes to kill, and small services on this machine.
 
-A demonstration shows one idea of `durable`; everything beside the idea is here. Four helpers do most of it:
+A demonstration shows one idea of `durable`; everything beside the idea is here. Five helpers do most of it:
 
 - `folder`: a place for a store, removed when the notebook ends.
 - `worker`: a real process with a real node in it, which can be killed at an exact moment of a journal.
 - `service`: an HTTP server in a process of its own, on the loopback address.
+- `gate`: where functions stand still until the notebook opens it, on whichever node they run.
 - `read_journal`: what a folder holds, also when nobody runs it. `gaps`: when nobody did, for the figures.
 
 A worker and a service end with the notebook: they wait on a pipe, and when the notebook is gone, however it went, the pipe
@@ -104,6 +105,73 @@ def gaps(store: str, journal: Sequence[JournalEntry] = ()) -> list[tuple[float, 
         ends = [moment for moment in (back, next((at for at in recorded if at > killed), None)) if moment]
         found.append((killed, min(ends, default=time.time() * 1000)))
     return found
+
+
+# --- functions that run on the nodes of a cluster -----------------------------------------------------------------
+
+
+def here() -> str:
+    """In a function's body: the name of the node in whose process it runs."""
+    return os.environ.get("CLUSTER_NODE_ID", "the notebook")
+
+
+class Gate:
+    """Whoever comes to it waits until it opens. It travels with a notebook's functions to other processes, and is one for all."""
+
+    def __init__(self, place: str) -> None:
+        self._place = Path(place)
+        self._place.mkdir()
+
+    def __repr__(self) -> str:
+        return f"<gate, {'open' if self._opened.exists() else 'closed'}>"
+
+    @property
+    def _opened(self) -> Path:
+        return self._place / "open"
+
+    def wait(self) -> None:
+        """In the body of a function that is no coroutine, and so has a thread to wait in."""
+        self._note("came")
+        until = time.monotonic() + PATIENCE_S
+        while not self._opened.exists() and time.monotonic() < until:
+            time.sleep(0.005)
+        self._note("went")
+
+    def open(self) -> None:
+        """Let all through, from now on."""
+        self._opened.touch()
+
+    def close(self) -> None:
+        """Let nobody through, and forget who came. Nobody may be on the way."""
+        for name in ("open", "came", "went"):
+            (self._place / name).unlink(missing_ok=True)
+
+    async def came(self, times: int = 1, node: str | None = None) -> list[str]:
+        """Wait until bodies have come to it so often, on one node or anywhere; on which nodes those did that have."""
+        return await self._seen("came", times, node)
+
+    async def went(self, times: int = 1, node: str | None = None) -> list[str]:
+        """The same, of those that went through."""
+        return await self._seen("went", times, node)
+
+    def _note(self, what: str) -> None:
+        with (self._place / what).open("a") as lines:  # one short write at the end of a file: nothing comes in between
+            lines.write(f"{here()}\n")
+
+    async def _seen(self, what: str, times: int, node: str | None) -> list[str]:
+        lines = self._place / what
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                nodes = lines.read_text().splitlines() if lines.exists() else []
+                seen = [name for name in nodes if node in (None, name)]
+                if len(seen) >= times:
+                    return seen
+                await asyncio.sleep(0.01)
+
+
+def gate() -> Gate:
+    """A new gate, closed."""
+    return Gate(folder("gate"))
 
 
 # --- child processes ----------------------------------------------------------------------------------------------

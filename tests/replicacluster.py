@@ -52,13 +52,14 @@ class Host:
         self.committed: dict[int, int] = {}
         self.confirmed: list[tuple[int, int]] = []
         self.lost: list[tuple[float, int, str]] = []
+        self.busy: list[int] = []
 
     def start(self) -> None:
         self.life += 1
         self.core = Replication(
             self.name, self.disk.store_id, tuning=self.cluster.tuning, random=Random(f"{self.name}{self.life}"),
             rows=sorted(row for row in self.disk.rows.items() if row[0].startswith(PREFIX)), witness=self.witness,
-            now=self.cluster.now,
+            busy=lambda: self.busy, now=self.cluster.now,
         )  # fmt: skip
         self.held, self.syncing, self.mark, self.owned, self.committed = [], False, 0, {}, {}
         self.wake(self.life)

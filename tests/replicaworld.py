@@ -236,6 +236,7 @@ class ReplicaWorld:
         change: float = 0.0,
         wishes: float = 0.0,
         tail: int = 6,
+        piece: int = 60,
         replicas: int = 3,
         mutation: str = "",
     ) -> None:
@@ -243,9 +244,11 @@ class ReplicaWorld:
         self.steps, self.loss, self.double, self.crash, self.change = steps, loss, double, crash, change
         self.mutation = mutation
         self.wishes, self.campaign = wishes, campaign
+        self.cuts: set[tuple[NodeId, NodeId]] = set()
+        """Ways on which messages wait until they are open again."""
         self.tuning = ReplicationTuning(
             replicas=replicas, partitions=1, virtual_nodes_per_node=3, gossip_interval_s=1.0, tail_entries=tail,
-            piece_bytes=60, handovers_max=1,
+            piece_bytes=piece, handovers_max=1,
         )
         self.now = 0.0
         self.laws = Laws()
@@ -363,6 +366,9 @@ class ReplicaWorld:
         # Mostly one of the oldest, so that elections end; sometimes any.
         place = random.randrange(min(len(net), 6) if random.random() < 0.85 else len(net))
         sender, to, hello, message = net[place]
+        if (sender, to) in self.cuts:
+            net.append(net.pop(place))
+            return
         if random.random() >= self.double:
             del net[place]
         if random.random() < self.loss:

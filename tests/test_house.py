@@ -18,11 +18,13 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "durable"
 MODULES = sorted(SOURCE.rglob("*.py"))
 FILE_LINES_MAX = 500
-ROOM_LINES_MAX = 3_400
+ROOM_LINES_MAX = 3_800
 FUNCTION_LINES_MAX = 60
 
 # Who may import whom. A room may import what stands below it in this list, and nothing above.
 LAYERS: list[set[str]] = [
+    # Simulated runs that are measured, drawn or told: they cut short what a simulation keeps whole.
+    {"figures"},
     {"cli", "__main__", "testing", "notebook", "sim"},
     {"cluster"},
     {"runtime"},
@@ -35,7 +37,8 @@ LAYERS: list[set[str]] = [
     {"journal"},
     {"membership", "world"},
     {"ports"},
-    {"errors"},
+    # Whether an order explains what clients were told: knows nothing of durable, and serves the simulator and the chaos tests.
+    {"errors", "linearizable"},
 ]
 # Within a layer: who may see whom.
 SIDEWAYS = {("cli", "testing"), ("testing", "sim"), ("__main__", "cli"), ("journal", "routing"), ("workflows", "journal")}

@@ -1,5 +1,6 @@
 """The figures of chapter 4: each is a run of the simulator under a seed that stands here, drawn as it was recorded."""
 
+from durable.figures.swarm import Swarm
 from durable.membership.gossip import rides_max
 from durable.membership.health import CHANGES
 from durable.membership.member import MemberStatus, NodeId
@@ -7,7 +8,6 @@ from durable.membership.suspicion import timeout_s
 from durable.notebook import Figure, hash_ring, membership_timeline, packet_exchange, ring_changes, rumour, rumour_graph, table
 from durable.routing.ring import HashRing
 from durable.sim.records import Sent
-from durable.sim.swarm import Swarm
 
 ORDERS = [f"order-{number}" for number in range(1, 41)]
 

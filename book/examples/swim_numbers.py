@@ -3,7 +3,7 @@
 from math import e
 from statistics import mean, median
 
-from durable.sim.measures import agreement_s, first_detection_rounds, message_load, pauses, spread_s
+from durable.figures.measures import agreement_s, first_detection_rounds, message_load, pauses, spread_s
 
 print("first ping of a dead member, n=10, seeds 0-59:")
 print(f"    {mean(n for seed in range(60) for n in first_detection_rounds(10, seed)):.2f} periods; e/(e-1) = {e / (e - 1):.2f}")

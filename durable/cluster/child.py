@@ -8,11 +8,16 @@ sees it, and every change of what it owns: whoever waits for something waits for
 order      with                         does
 =========  ===========================  ======================================================================================
 join       ``seeds``                    asks them, and answers when let in
-cut        ``peers``                    is cut off from exactly these
+cut        ``peers``, ``deaf``,         is cut off from exactly these (`CutTransport.cut`)
+           ``mute``
 disturb    ``loss``, ``delay_s``, ...   sends as over a bad network (`CutTransport.faults`)
 leave                                   tells the others, answers, ends
 view                                    answers with the `NodeView`
+submit     a workflow's name, ...       submits it, and answers with its id
+result     ``workflow_id``              answers when it has come, in JSON
 =========  ===========================  ======================================================================================
+
+**Its environment** names the node, as ``CLUSTER_NODE_ID``: so a function's body can say where it runs.
 
 **Its end.** When the parent is gone, however it went, the pipe closes and the process ends. One that is stopped (SIGSTOP)
 would not notice: on Linux the kernel is asked to kill it too.
@@ -37,11 +42,13 @@ from durable.cluster.ask import seal_of
 from durable.cluster.config import ClusterConfig
 from durable.cluster.node import ClusterNode
 from durable.errors import DurableError
+from durable.journal.codec import encode_value
 from durable.membership.member import NodeAddress
 from durable.storage import open_store
 from durable.storage.node import NodeStorage
 from durable.transports.cut import CutTransport
 from durable.transports.sockets import SocketTransport
+from durable.workflows.definition import REGISTRY
 
 PR_SET_PDEATHSIG = 1
 
@@ -120,11 +127,19 @@ class _Child:
                 case "join":
                     await self._node.join(seeds=[NodeAddress.parse(seed) for seed in order["seeds"]])
                 case "cut":
-                    self._transport.cut(NodeAddress.parse(peer) for peer in order["peers"])
+                    peers, deaf, mute = (map(NodeAddress.parse, order[name]) for name in ("peers", "deaf", "mute"))
+                    self._transport.cut(peers, deaf=deaf, mute=mute)
                 case "disturb":
                     self._transport.faults(**order["faults"])
                 case "leave":
                     await self._node.leave()
+                case "submit":
+                    definition = REGISTRY.workflow(order["workflow"])
+                    given = definition.decode_input(order["input"].encode())
+                    answer = (await self._node.submit(definition, given, order["workflow_id"])).workflow_id
+                case "result":
+                    result = await self._node.handle(order["workflow_id"]).result()
+                    answer = encode_value(result, order["workflow_id"]).decode()
                 case "view":
                     answer = msgspec.to_builtins(self._node.view())
         except DurableError as error:

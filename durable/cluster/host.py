@@ -91,6 +91,7 @@ class Host:
             random=Random(int.from_bytes(entropy.random_bytes(16), "big")),
             rows=storage.store.scan(PREFIX),
             witness=config.witness,
+            busy=lambda: self.engine.busy(),
             now=asyncio.get_running_loop().time(),
         )
         self.log = ReplicatedLog(self.core, storage.store, syncer, self._post, self)
@@ -113,6 +114,7 @@ class Host:
         )
         self.server = RpcServer(local, self._dropped, owners=self.owners, copy=storage.status)
         self.on_roster: Callable[[], None] = lambda: None
+        self.on_failed: Callable[[BaseException], None] = lambda error: None
 
     # What the transport brings
 
@@ -141,13 +143,13 @@ class Host:
         except (ProtocolError, UnicodeDecodeError):
             self._dropped["unreadable"] += 1
 
-    def _post(self, to: NodeId, frame: bytes) -> None:
+    def _post(self, to: NodeId, frame: bytes) -> bool:
         address = self._address_of(to)
         if address is None:
             self._dropped["not sent: unknown member"] += 1
-            return
+            return False
         name = self._me.encode()
-        self.peers.send(address, REPLICATION + bytes([len(name)]) + name + frame)
+        return self.peers.send(address, REPLICATION + bytes([len(name)]) + name + frame)
 
     # What the membership tells
 
@@ -176,7 +178,11 @@ class Host:
         self.on_roster()
 
     def failed(self, error: BaseException) -> None:
+        """The disk has failed. What was acknowledged is safe; what this node still believes to own, it does not."""
         self.engine.fail(error)
+        self.owned_now.clear()
+        self._tell()
+        self.on_failed(error)
 
     def _tell(self) -> None:
         """Who listens gets the newest, and misses what was in between."""

@@ -44,11 +44,10 @@ from durable.cluster.process import NodeProcess
 from durable.cluster.sight import Sight
 from durable.desk.handle import WorkflowHandle
 from durable.errors import ClusterError
-from durable.journal.codec import MISSING
+from durable.journal.codec import ANY, MISSING
 from durable.membership.joining import SEEDS_MAX
 from durable.membership.member import NodeAddress, NodeId
-from durable.routing.partitions import PARTITIONS
-from durable.workflows.definition import Workflow
+from durable.workflows.definition import REGISTRY, Workflow
 
 ENGINES = ("rocksdb", "leveldb", "memory")
 NODES_MAX = 64
@@ -75,7 +74,7 @@ class LocalCluster(Sight):
         changes: further fields of `ClusterConfig`, the same for every node.
 
     Raises:
-        ValueError: ``n``, the preset or the store is out of range.
+        ValueError: ``n``, the preset, the store or a field is out of range.
     """
 
     def __init__(
@@ -96,7 +95,8 @@ class LocalCluster(Sight):
         self._engines = [store] if isinstance(store, str) else list(store)
         if not self._engines or not set(self._engines) <= set(ENGINES):
             raise ValueError(f"store is {store!r}; it must be one of {', '.join(ENGINES)}, or one for each node")
-        super().__init__(int(changes.get("partitions", PARTITIONS)))
+        fixed = ClusterConfig(**{**PRESETS[preset], **changes, "node_id": "node-1"})
+        super().__init__(fixed.partitions, fixed.virtual_nodes_per_node)
         self._n, self._seeds = n, seeds
         self._app = pack_app(app)
         self._fields = {**PRESETS[preset], **changes}
@@ -217,11 +217,12 @@ class LocalCluster(Sight):
         names = list(self._processes)
         await self.cut((one, other) for one in names for other in names if placed.get(one, 0) != placed.get(other, 0))
 
-    async def cut(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Cut exactly these pairs of nodes, both ways."""
+    async def cut(self, pairs: Iterable[tuple[str, str]], deaf: Iterable[tuple[str, str]] = ()) -> None:
+        """Cut exactly these pairs of nodes, both ways; and of each pair in ``deaf``, the first hears the second no more."""
         both = [pair for one, other in pairs for pair in ((one, other), (other, one))]
         self._cuts = {(self._process(one).node_id, self._process(other).node_id): None for one, other in both}
-        self._done("the network parts" if both else "the network heals")
+        self._deaf = {(self._process(one).node_id, self._process(other).node_id): None for one, other in deaf}
+        self._done("the network parts" if both or self._deaf else "the network heals")
         await self._tell(self._processes)
         self._notify()
 
@@ -251,10 +252,27 @@ class LocalCluster(Sight):
         return client
 
     async def submit(
-        self, workflow: Workflow[Any, Any] | str, input: Any = MISSING, workflow_id: str | None = None
+        self,
+        workflow: Workflow[Any, Any] | str,
+        input: Any = MISSING,
+        workflow_id: str | None = None,
+        *,
+        at: str | None = None,
     ) -> WorkflowHandle[Any]:
-        """As `NodeRuntime.submit`, through whichever node answers."""
-        return await (await self._own_client()).submit(workflow, input, workflow_id)
+        """As `NodeRuntime.submit`, by a client, which asks the owner. With ``at``, as a program does in which that node runs: by
+        `ClusterNode.submit`, so that the node forwards what is not its own.
+        """
+        client = await self._own_client()
+        if at is None:
+            return await client.submit(workflow, input, workflow_id)
+        definition = REGISTRY.workflow(workflow)
+        given = definition.encode_input(input)
+        order = {"workflow": definition.name, "input": given.decode(), "workflow_id": workflow_id}
+        return client.handle(await self._process(at).order("submit", **order))
+
+    async def result(self, workflow_id: str, *, at: str) -> Any:
+        """What a node says that came out, once it has: what `ClusterNode.handle` gives there, as it is in JSON."""
+        return ANY.decode((await self._process(at).order("result", workflow_id=workflow_id)).encode(), workflow_id)
 
     async def handle(self, workflow_id: str) -> WorkflowHandle[Any]:
         """As `NodeRuntime.handle`, through whichever node answers."""
@@ -310,9 +328,14 @@ class LocalCluster(Sight):
     async def _tell_one(self, name: NodeId) -> None:
         process = self._processes[name]
         self._untold[name] = None
-        cut = [str(other.address) for other in self._processes.values() if not self._joined(name, other.node_id)]
+        others = {other.node_id: str(other.address) for other in self._processes.values()}
+        cuts = {
+            "peers": [address for other, address in others.items() if (name, other) in self._cuts],
+            "deaf": [address for other, address in others.items() if (name, other) in self._deaf],
+            "mute": [address for other, address in others.items() if (other, name) in self._deaf],
+        }
         if process.state == "running":
             with suppress(ClusterError):  # it is gone: it will be told when it is started again
-                await process.order("cut", peers=cut)
+                await process.order("cut", **cuts)
                 await process.order("disturb", faults=self._faults.get(name, {}))
                 self._untold.pop(name, None)

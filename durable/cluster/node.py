@@ -32,7 +32,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+from typing import Any, Self
 
 from durable.cluster.ask import NodeView, encode_view, seal_of
 from durable.cluster.config import ClusterConfig
@@ -41,6 +41,7 @@ from durable.cluster.founding import Founding
 from durable.cluster.host import Host
 from durable.cluster.replicated import Syncs
 from durable.desk.face import Face
+from durable.desk.nobody import no_desk
 from durable.errors import ClusterError, JoinRejected, NameTaken, ProtocolError, Unreachable
 from durable.journal.keys import PARTITIONS
 from durable.membership.effects import Displaced, Effect, Joined, JoinRefused, Left, MemberChanged, Send, Stream
@@ -57,9 +58,6 @@ from durable.storage.syncer import Syncer
 from durable.transports.sockets import SocketTransport
 from durable.workflows.definition import REGISTRY, Function, Workflow
 from durable.world import SystemClock, SystemEntropy
-
-if TYPE_CHECKING:
-    from durable.desk.desk import Desk
 
 ASKING_MAX = 256
 WARN_EVERY_S = 60.0
@@ -111,7 +109,7 @@ class ClusterNode(Face):
         self.ring = PartitionRing(config.virtual_nodes_per_node, config.partitions)
         self._storage = storage
         self._node_config = node_config or NodeConfig(node_id=str(config.node_id))
-        super().__init__(cast("Desk", _NoDesk(self)), entropy or SystemEntropy(), self._node_config.value_bytes_max)
+        super().__init__(no_desk(self._why_no_desk), entropy or SystemEntropy(), self._node_config.value_bytes_max)
         for item in workflows:
             REGISTRY.add(item)
         seal = seal_of(config.secrets, config.cluster_name)
@@ -134,6 +132,10 @@ class ClusterNode(Face):
     def __repr__(self) -> str:
         where = f" at {self._swim.me.address}" if self._swim else ""
         return f"<ClusterNode {self.config.node_id}{where}, {len(self.ring.nodes)} on the ring>"
+
+    def _why_no_desk(self) -> str:
+        why = "runs no workflows: it has no storage" if self._storage is None else "has not been started: await node.join()"
+        return f"{self.config.node_id} {why}"
 
     # Coming and going
 
@@ -213,6 +215,7 @@ class ClusterNode(Face):
             ring=self.ring,
         )
         host.on_roster = self._place
+        host.on_failed = self._end
         self._desk = host.desk
         self._founding = Founding(host.log, address)
         host.log.tell(host.core.tick)  # what the disk holds may have something to do, also if nobody ever says a word
@@ -244,7 +247,9 @@ class ClusterNode(Face):
         await self._transport.close()
 
     async def closed(self) -> None:
-        """Return when the node has left or was closed. Raises `NameTaken` if another process runs under its name."""
+        """Return when the node has left or was closed. Raises `NameTaken` if another process runs under its name, and
+        `StoreError` if its disk has failed: it is of no more use then, and whoever runs it closes it, or starts it anew.
+        """
         if self._ended is not None:
             await asyncio.shield(self._ended)
 
@@ -319,7 +324,7 @@ class ClusterNode(Face):
 
     async def question(self, sender: NodeAddress, data: bytes) -> bytes | None:
         """See `frames`."""
-        if self._swim is None or self._swim.stopped:
+        if self._is_over():
             return None
         if data == VIEW:
             return encode_view(self.view())
@@ -344,7 +349,7 @@ class ClusterNode(Face):
 
     def _feed(self, sender: NodeAddress, data: bytes, *, asked: bool = False) -> bytes | None:
         """Tell the core; what it streams to one who asked is returned."""
-        if self._swim is None or self._swim.stopped:
+        if self._is_over():
             return None
         try:
             packet = decode(data)
@@ -356,6 +361,10 @@ class ClusterNode(Face):
         self._answer = None
         self._carry_out(swim, sender if asked else None)
         return self._answer
+
+    def _is_over(self) -> bool:
+        """Whether it has ended, or not begun: such a node answers nobody, or the others would take it for alive."""
+        return self._swim is None or self._swim.stopped or self._ended is None or self._ended.done()
 
     def _wake(self) -> None:
         self._timer = None
@@ -472,7 +481,7 @@ class ClusterNode(Face):
             if node not in self.ring:
                 self.ring.add_node(node)
 
-    def _end(self, error: ClusterError | None) -> None:
+    def _end(self, error: BaseException | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         for stream in [*self._streams, *(self._host.streams if self._host is not None else ())]:
@@ -484,14 +493,3 @@ class ClusterNode(Face):
                 else:
                     future.set_exception(error)
                     future.exception()  # counts as seen: nobody may be waiting
-
-
-class _NoDesk:
-    """Who asks a node for a workflow that has none, or not yet."""
-
-    def __init__(self, node: ClusterNode) -> None:
-        self._node = node
-
-    def __getattr__(self, name: str) -> NoReturn:
-        why = "runs no workflows: it has no storage" if self._node._storage is None else "has not been started: await node.join()"
-        raise ClusterError(f"{self._node.config.node_id} {why}. Nothing was done")

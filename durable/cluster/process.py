@@ -67,7 +67,12 @@ class NodeProcess:
         pipe = asyncio.subprocess.PIPE
         begin = "import sys; sys.path[:] = eval(sys.argv[1]); from durable.cluster.child import main; main()"
         started = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", begin, repr(sys.path), stdin=pipe, stdout=pipe, stderr=pipe, limit=LINE_BYTES_MAX
+            *(sys.executable, "-c", begin, repr(sys.path)),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            limit=LINE_BYTES_MAX,
+            env={**os.environ, "CLUSTER_NODE_ID": node_id},
         )
         child = cls(node_id, started, on_report)
         child._reading = asyncio.get_running_loop().create_task(child._read())

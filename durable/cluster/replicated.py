@@ -29,9 +29,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from durable.cluster.snapshots import SnapshotSender
 from durable.errors import ClusterError, DurableError, NotOwner, Overloaded, StoreError
 from durable.membership.member import NodeId
-from durable.ports import Batch, Snapshot, Store, Write
+from durable.ports import Batch, Store, Write
 from durable.replication.effects import (
     Apply,
     Committed,
@@ -46,11 +47,9 @@ from durable.replication.effects import (
     Send,
     SendSnapshot,
     SendSynced,
-    snapshot_pieces,
 )
 from durable.replication.messages import Epoch, Message, Roster, decode, encode
 from durable.replication.replication import Replication
-from durable.replication.rows import applied_index
 from durable.storage.syncer import Done
 
 log = logging.getLogger("durable")
@@ -90,12 +89,12 @@ class ReplicatedLog:
         core: the protocol.
         store: where its rows and the applied rows are.
         syncer: makes writes to the store durable.
-        post: sends a frame to a member; may lose it.
+        post: sends a frame to a member; may lose it. False: it is not taken now.
         owner: is told what is owned.
     """
 
     def __init__(
-        self, core: Replication, store: Store, syncer: Syncs, post: Callable[[NodeId, bytes], None], owner: Owner
+        self, core: Replication, store: Store, syncer: Syncs, post: Callable[[NodeId, bytes], bool], owner: Owner
     ) -> None:
         self.core = core
         self._store = store
@@ -103,6 +102,7 @@ class ReplicatedLog:
         self._post = post
         self._owner = owner
         self._loop = asyncio.get_running_loop()
+        self._snapshots = SnapshotSender(store, self._say, core.tuning.piece_bytes)
         self._waiting: dict[int, deque[tuple[int, asyncio.Future[None]]]] = {}
         self._queued: dict[int, deque[tuple[Batch, asyncio.Future[None]]]] = {}
         self._rounds: dict[int, deque[tuple[int, asyncio.Future[None]]]] = {}
@@ -204,6 +204,7 @@ class ReplicatedLog:
             self._timer.cancel()
         for partition in {**self._waiting, **self._queued, **self._rounds}:
             self._let_go(partition, NotOwner(partition))
+        self._snapshots.close()
         self._syncer.close()
 
     # The turn
@@ -275,6 +276,9 @@ class ReplicatedLog:
             for begin in range(0, len(mine), FRAME_MESSAGES_MAX):
                 self._post(to, encode([hello, *mine[begin : begin + FRAME_MESSAGES_MAX]]))
 
+    def _say(self, to: NodeId, message: Message) -> bool:
+        return self._post(to, encode([self.core.hello, message]))
+
     # The disk
 
     def _sync(self) -> None:
@@ -312,6 +316,7 @@ class ReplicatedLog:
             self._failure = error
             log.critical("this node replicates no more: %s", error)
             self.core.distrust(self._loop.time(), str(error))
+            self._snapshots.close()
             self._owner.failed(error)
             for partition in {**self._waiting, **self._queued, **self._rounds}:
                 self._let_go(partition, error)
@@ -336,7 +341,7 @@ class ReplicatedLog:
             case RosterChanged():
                 self._owner.roster_changed(effect.roster)
             case SendSnapshot():
-                self._send_snapshot(effect)
+                self._snapshots.send(effect)
 
     def _committed(self, partition: int, index: int) -> None:
         waiting = self._waiting.get(partition)
@@ -359,15 +364,6 @@ class ReplicatedLog:
                 done.set_exception(error)
                 done.exception()  # counts as seen: nobody may be waiting
 
-    def _send_snapshot(self, order: SendSnapshot) -> None:
-        snapshot: Snapshot = self._store.snapshot()
-        try:
-            index = applied_index(snapshot.get, order.partition)
-            rows = snapshot.scan(order.partition.to_bytes(2, "big"))
-            for piece in snapshot_pieces(order, index, rows, self.core.tuning.piece_bytes):
-                self._send({order.to: [piece]})
-        finally:
-            snapshot.close()
 
     # The timer
 

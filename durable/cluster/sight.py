@@ -18,7 +18,7 @@ import msgspec
 from durable.cluster.process import NodeProcess
 from durable.errors import ClusterError
 from durable.membership.member import Member, MemberStatus, NodeAddress, NodeId
-from durable.routing.partitions import partition_of
+from durable.routing.partitions import PartitionRing, first_hash, partition_of
 
 HISTORY_MAX = 10_000
 PATIENCE_S = 30.0
@@ -46,12 +46,13 @@ class Sight:
     ``history`` holds every change of a belief, ``deeds`` what was done to the cluster, the newest `HISTORY_MAX` of each.
     """
 
-    def __init__(self, partitions: int) -> None:
+    def __init__(self, partitions: int, virtual_nodes_per_node: int) -> None:
         self.history: deque[Belief] = deque(maxlen=HISTORY_MAX)
         self.deeds: deque[Deed] = deque(maxlen=HISTORY_MAX)
-        self._partitions = partitions
+        self._partitions, self._virtual_nodes = partitions, virtual_nodes_per_node
         self._processes: dict[NodeId, NodeProcess] = {}
         self._cuts: dict[tuple[NodeId, NodeId], None] = {}
+        self._deaf: dict[tuple[NodeId, NodeId], None] = {}
         self._changed = asyncio.Event()
         self._began_s = 0.0
         self._listeners: list[Callable[[], None]] = []
@@ -123,9 +124,30 @@ class Sight:
         found = self.owners().get(partition_of(workflow_id))
         return found[0] if found else None
 
+    def epoch(self, workflow_id: str) -> int | None:
+        """The counter of the epoch in which it is owned, as the nodes last said; None while nobody owns it."""
+        found = self.owners().get(partition_of(workflow_id))
+        return found[1] if found else None
+
     def owned(self) -> bool:
         """Whether every partition has an owner that runs."""
         return len(self.owners()) == self._partitions
+
+    def ring(self, node: str | None = None) -> PartitionRing:
+        """The ring as one node sees it, or last saw it, by default the first that runs: whom it holds ALIVE or SUSPECT."""
+        seen = self._process(node or next(iter(self.running), "")).members.values()
+        ring = PartitionRing(self._virtual_nodes, self._partitions)
+        for name in sorted(one.node_id for one in seen if one.status.is_live):
+            ring.add_node(name)
+        return ring
+
+    def balanced(self) -> bool:
+        """Whether all agree who is there, and every partition is with the node that their ring names."""
+        owners = self.owners()
+        if not self.converged() or len(owners) != self._partitions:
+            return False
+        ring = self.ring()
+        return all(ring.nodes_from(first_hash(number, self._partitions), 1) == [name] for number, (name, _) in owners.items())
 
     def converged(self) -> bool:
         """Whether every running node believes exactly those alive that run and that it is not cut off from, each in its present
@@ -164,6 +186,10 @@ class Sight:
         """Return when every partition has an owner that runs. Raises `TimeoutError`, with all views."""
         await self.wait_until(self.owned, timeout_s)
 
+    async def wait_balanced(self, timeout_s: float = PATIENCE_S) -> None:
+        """Return when `balanced`. Raises `TimeoutError`, with all views."""
+        await self.wait_until(self.balanced, timeout_s)
+
     # How
 
     def _process(self, node: str) -> NodeProcess:
@@ -173,7 +199,7 @@ class Sight:
             raise ClusterError(f"there is no {node!r}; there are {', '.join(self._processes) or 'no nodes'}") from None
 
     def _joined(self, one: NodeId, other: NodeId) -> bool:
-        return (one, other) not in self._cuts
+        return (one, other) not in self._cuts and (one, other) not in self._deaf and (other, one) not in self._deaf
 
     def _heard(self, process: NodeProcess, member: Member | None, was: MemberStatus | None) -> None:
         if member is not None:

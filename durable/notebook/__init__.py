@@ -10,12 +10,13 @@ tell apart, and no meaning rests on colour alone. Times are relative to the star
 notebook look alike.
 
 Read in this order: `figure`, `words`, `tables`, `timeline`, `delays`, `states` (with `layers`, its layout), `player`, `progress`;
-then what shows a cluster: `looks`, `rings`, `owners`, `matrix`, `beliefs`, `packets`, `rumours`, `panel`.
+then what shows a cluster: `looks`, `rings`, `owners`, `loads`, `matrix`, `beliefs`, `packets`, `rumours`, `panel`.
 """
 
 from durable.notebook.beliefs import membership_timeline
 from durable.notebook.delays import retry_delays
 from durable.notebook.figure import Figure
+from durable.notebook.loads import node_load
 from durable.notebook.matrix import membership_matrix
 from durable.notebook.owners import partition_map
 from durable.notebook.packets import packet_exchange
@@ -37,6 +38,7 @@ __all__ = [
     "journal_timeline",
     "membership_matrix",
     "membership_timeline",
+    "node_load",
     "packet_exchange",
     "partition_map",
     "progress",

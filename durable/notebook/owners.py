@@ -1,9 +1,10 @@
 """Partitions and their owners: a square a partition, in the colour and with the short name of the node that owns it.
 
-It takes what anybody says about ownership: a `PartitionRing` (who would own), or a mapping from partition to node (who does).
+It takes what anybody says about ownership: a `PartitionRing` (who would own), or a mapping from partition to node (who does), also
+with its epoch, as `LocalCluster.owners` gives it.
 Given several, one after another, a square whose owner is another than before has a dark rim.
 
-Read next: `durable.notebook.matrix`.
+Read next: `durable.notebook.loads`.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from durable.routing.partitions import PartitionRing, first_hash
 
 COLUMNS, CELL, GAP = 16, 19, 1
 
-Owners: TypeAlias = PartitionRing | Mapping[int, str | None]
+Owners: TypeAlias = PartitionRing | Mapping[int, str | None] | Mapping[int, tuple[str, int]]
 
 
 def owners_of(source: Owners) -> dict[int, str | None]:
     """The owner of each partition, None where there is none; in order."""
     if not isinstance(source, PartitionRing):
-        return {number: source[number] for number in sorted(source)}
+        owners = {number: source[number] for number in sorted(source)}
+        return {number: owner[0] if isinstance(owner, tuple) else owner for number, owner in owners.items()}
     points = list(source)
     found: dict[int, str | None] = {}
     for number in range(source.partitions):

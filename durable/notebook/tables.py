@@ -38,6 +38,7 @@ STATUS_KIND = {
     Status.CANCELLED: "durable-bad",
     Status.DIVERGED: "durable-bad",
 }
+NAME_CHARS = 16
 ROWS_MAX = 200
 """More rows than that are counted, not shown: nobody reads them, and a browser chokes on a million."""
 
@@ -68,8 +69,14 @@ def table(rows: Iterable[Any], *columns: str) -> Figure:
         if values and all(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in values)
     )
     words = [[str(item) for item in row] for row in values]
-    cells = [[esc(item) for item in row] for row in words]
+    cells = [[_whole(item) for item in row] for row in words]
     return Figure(html_table([esc(column) for column in head], cells, numbers), text_table(head, words, numbers))
+
+
+def _whole(words: str) -> str:
+    """A short name is not broken at its hyphen, however narrow the page."""
+    short = "-" in words and " " not in words and len(words) <= NAME_CHARS
+    return tag("span", esc(words), class_="durable-what") if short else esc(words)
 
 
 def _cell(row: Any, column: str, index: int) -> Any:

@@ -67,7 +67,7 @@ class Election:
         replica, home = self.replica, self.replica.home
         if replica.promised == ZERO or replica.promised[1] == home.me or not home.is_live(replica.promised[1]):
             return True
-        return home.now - replica.heard_at > home.tuning.owner_timeout_s
+        return home.now - home.quiet.last_heard(replica) > home.tuning.owner_timeout_s
 
     def may_campaign(self) -> bool:
         replica, home = self.replica, self.replica.home
@@ -114,6 +114,7 @@ class Election:
 
     def _start(self, stage: Stage) -> None:
         home = self.replica.home
+        home.quiet.stir(self.replica)
         self.stage = stage
         self.due_at = None
         self.give_up_at = home.now + PATIENCE_INTERVALS * home.tuning.gossip_interval_s
@@ -207,6 +208,7 @@ class Election:
     def win(self) -> None:
         """The best log is this one, of this epoch: tell the others to adopt it."""
         replica, epoch = self.replica, self.epoch
+        replica.home.quiet.stir(replica)
         self.stop()
         replica.owner = replica.owner_class(replica, epoch)
         replica.owner.begin()
@@ -220,6 +222,7 @@ class Election:
             if replica.transfer is not None and replica.transfer.kind is Kind.CANDIDATE:
                 replica.transfer = None
             self.due_at = home.now + (1 + home.random.random()) * home.tuning.gossip_interval_s
+            home.quiet.stir(replica)
 
     def on_hand_over(self, sender: NodeId, order: HandOver) -> None:
         """The owner has stopped for us. Not a word of an older owner: then nothing is free."""

@@ -129,6 +129,13 @@ def on_row(replica: Replica | None, sender: NodeId, row: Row) -> Answer:
     return partition, replica.known_generation, replica.promised, replica.log_epoch, replica.log.last
 
 
+def is_so(replica: Replica, row: Row) -> bool:
+    """Whether a line says what is here."""
+    _, generation, epoch, last, commit = row
+    here = (replica.known_generation, replica.promised, replica.log_epoch, replica.log.last, replica.commit)
+    return here == (generation, epoch, epoch, last, commit) and not replica.next_generation and not replica.home.suspect
+
+
 def on_piece(replica: Replica, sender: NodeId, piece: Piece | SnapshotPiece) -> None:
     transfer = replica.transfer
     if transfer is None or not transfer.matches(sender, piece):
@@ -163,6 +170,7 @@ def on_superseded(replica: Replica, sender: NodeId, news: Superseded) -> None:
 
 
 def watch_move(replica: Replica, generation: int, members: Members) -> None:
+    replica.home.quiet.stir(replica)
     replica.move = Move(replica, generation, members, 0, hand_over=False, held=False)
 
 

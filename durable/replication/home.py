@@ -9,13 +9,14 @@ Read next: `replica`.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING
 
 from durable.membership.member import NodeId
 from durable.ports import Write
 from durable.replication.effects import Committed, Drop, Effect, InstallSnapshot, Lost, Owned, Persist, Send, SendSynced
 from durable.replication.messages import Epoch, Message, Roster
+from durable.replication.quiet import Quiet
 from durable.replication.rows import ROSTER
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class Home:
         """False: it campaigns for nothing more, because it leaves, or is a witness."""
         self.resting: dict[NodeId, None] = {}
         """The others of whom the same is so."""
+        self.busy: Callable[[], Container[int]] = tuple
+        """Partitions in which something is under way that a change of owner would begin again."""
+        self._busy: tuple[float, Container[int]] = (-1.0, ())
         self.effects: list[Effect] = []
         self.mark = self.synced_mark = 0
         self.dirty: dict[int, Replica] = {}
@@ -54,6 +58,9 @@ class Home:
         self.waiting: deque[tuple[int, Replica, Epoch, int]] = deque()
         """What counts when everything up to a mark is on stable storage."""
         self.decided: list[Roster] = []
+        self.quiet = Quiet()
+        self.changes = 0
+        """Grows when it may have become better that another owns or holds something."""
         self.dropped: Counter[str] = Counter()
 
     def is_live(self, node: NodeId) -> bool:
@@ -63,6 +70,12 @@ class Home:
         """Whether a node is alive, and would own a partition."""
         standing = self.standing if node == self.me else node not in self.resting
         return standing and self.live.get(node, False) and node not in self.witnesses
+
+    def is_busy(self, partition: int) -> bool:
+        """By what was said at the first question of this call."""
+        if self._busy[0] != self.now:
+            self._busy = (self.now, self.busy())
+        return partition in self._busy[1]
 
     def persist(self, writes: Sequence[Write]) -> int:
         self.mark += 1

@@ -201,15 +201,18 @@ Answer: TypeAlias = tuple[_Partition, _Number, Epoch, Epoch, _Number]
 
 
 class Digest(Struct, frozen=True, array_like=True, tag=14):
-    """Every ``gossip_interval``: all that I own. Also a sign of life."""
+    """Every ``gossip_interval``: what I own, but for ``quiet`` lines of checksum ``total`` that you know. Also a sign of life."""
 
     rows: list[Row]
+    quiet: _Number = 0
+    total: _Number = 0
 
 
 class DigestAnswer(Struct, frozen=True, array_like=True, tag=15):
-    """Where each of those stands here."""
+    """Where each of those stands here. ``known``: the lines that were not listed are what I know."""
 
     rows: list[Answer]
+    known: bool = True
 
 
 class Confirm(Struct, frozen=True, array_like=True, tag=16):

@@ -29,6 +29,7 @@ from durable.membership.member import NodeId
 from durable.ports import Batch
 from durable.replication.effects import Committed, Owned
 from durable.replication.messages import ZERO, Ack, Answer, Append, Epoch, HandOver, Members, Row, Sync
+from durable.replication.quiet import Lines, checksum
 from durable.replication.rows import Seal, encode_entry, encode_row
 
 if TYPE_CHECKING:
@@ -44,9 +45,11 @@ SETTLED_INTERVALS = 5
 class Peer:
     """What the owner knows of another copy: up to where it has adopted the epoch's log, and when it was heard."""
 
-    __slots__ = ("heard_at", "match", "promised")
+    __slots__ = ("heard_at", "listed", "match", "promised")
 
     def __init__(self, now: float) -> None:
+        self.listed = 0
+        """The checksum of the line that the last digest had for it."""
         self.match = NOT_ADOPTED
         self.heard_at = now
         self.promised: Epoch = ZERO
@@ -56,8 +59,8 @@ class Owner:
     """The owner of ``epoch``. ``floor``: where its log ended when the epoch began."""
 
     __slots__ = (
-        "adopted", "epoch", "floor", "have", "in_office", "learners", "own_last", "peers", "quorum_at", "replica", "reported",
-        "sent", "since", "successor",
+        "adopted", "commit", "epoch", "floor", "have", "in_office", "learners", "own_last", "peers", "put_off_at", "quorum_at",
+        "replica", "reported", "sent", "since", "successor",
     )  # fmt: skip
 
     def __init__(self, replica: Replica, epoch: Epoch) -> None:
@@ -65,6 +68,7 @@ class Owner:
         self.replica = replica
         self.epoch = epoch
         self.floor = self.sent = replica.log.last
+        self.commit = replica.commit
         self.own_last = NOT_ADOPTED
         self.peers = {node: Peer(now) for node in replica.order if node != replica.home.me}
         self.learners: Members = {}
@@ -74,6 +78,8 @@ class Owner:
         self.reported = replica.applied
         self.have = replica.quorum()
         self.since = self.quorum_at = now
+        self.put_off_at: float | None = None
+        """Since when it would give the partition away, and waits for what is under way."""
         self.successor: NodeId | None = None
 
     def begin(self) -> None:
@@ -135,19 +141,56 @@ class Owner:
         peer.heard_at = self.replica.home.now
         if generation == self.replica.generation and log_epoch == self.epoch:
             self.on_ack(sender, Ack(partition, generation, log_epoch, last))
+            self._settle(sender, peer, promised, last)
         else:
             self.sync(sender)
+
+    def _settle(self, node: NodeId, peer: Peer, promised: Epoch, last: int) -> None:
+        """If that copy is where the last digest said that we are, and nothing has happened since, it need not be said again."""
+        replica, row = self.replica, self.row()
+        if promised == self.epoch and last == replica.log.last and peer.listed == checksum(row) and self.sent == last:
+            replica.home.quiet.said.setdefault(node, Lines()).put(replica.partition, peer.listed)
+
+    def stir(self, *, was_calm: bool) -> None:
+        """Something changes: what was known to be alike at the others has to be said again."""
+        replica = self.replica
+        for node, peer in self.peers.items():
+            peer.heard_at = self.heard(node, peer)
+            lines = replica.home.quiet.said.get(node)
+            if lines is not None:
+                lines.drop(replica.partition)
+        if was_calm:
+            self.quorum_at = replica.home.now
+
+    def heard(self, node: NodeId, peer: Peer) -> float:
+        """When that copy was heard."""
+        return self.replica.home.quiet.last_answered(self.replica.partition, node, peer.heard_at)
+
+    def is_calm(self) -> bool:
+        """Whether enough copies are known to be alike, and all others down."""
+        replica, home, have = self.replica, self.replica.home, 1
+        for node, peer in self.peers.items():
+            lines = home.quiet.said.get(node)
+            if lines is not None and replica.partition in lines.rows:
+                have += replica.is_member(node)
+            elif home.is_live(node):
+                return False
+            if peer.promised > self.epoch:
+                return False
+        return min(have, self.have) >= replica.quorum() and self.in_office and self.successor is None and not replica.closed()
 
     def on_higher(self, sender: NodeId, promised: Epoch) -> None:
         """That copy follows us no more."""
         peer = self.peers.get(sender)
         if peer is not None:
+            self.replica.home.quiet.stir(self.replica)
             peer.promised = max(peer.promised, promised)
             self.replica.election.seen = max(self.replica.election.seen, promised)
 
     def disk_changed(self, node: NodeId) -> None:
         """Under that name another disk speaks: what the old one held says nothing about it."""
         if node in self.peers:
+            self.replica.home.quiet.stir(self.replica)
             self.peers[node] = Peer(self.replica.home.now)
 
     # Entries
@@ -193,6 +236,7 @@ class Owner:
         """The end of a turn: send what was appended in it, and count."""
         replica, home, last = self.replica, self.replica.home, self.replica.log.last
         if self.sent < last:
+            home.quiet.stir(replica)
             entries = replica.log.slice(self.sent + 1, 1 << 62)
             append = Append(replica.partition, replica.generation, self.epoch, self.sent, entries, replica.commit)
             for node, peer in self.peers.items():
@@ -201,6 +245,9 @@ class Owner:
             self.sent = last
             home.when_synced(replica, self.epoch, last)
         self._count()
+        if replica.commit != self.commit:
+            self.commit = replica.commit
+            home.quiet.stir(replica)
 
     def _held_by_enough(self) -> int:
         """The last index that as many copies as are needed hold in this epoch."""
@@ -224,6 +271,7 @@ class Owner:
             if not self.adopted or replica.applied < self.floor or replica.closed():
                 return
             self.in_office = True
+            home.changes += 1
             self.reported = replica.applied
             home.tell(Owned(replica.partition, self.epoch))
         elif replica.applied > self.reported:
@@ -239,8 +287,10 @@ class Owner:
     def watch(self) -> None:
         """Is a majority still there?"""
         replica, tuning, now = self.replica, self.replica.home.tuning, self.replica.home.now
-        following = [peer for node, peer in self.peers.items() if replica.is_member(node) and peer.promised <= self.epoch]
-        self.have = 1 + sum([now - peer.heard_at <= tuning.owner_timeout_s for peer in following])
+        self.have = 1
+        for node, peer in self.peers.items():
+            if replica.is_member(node) and peer.promised <= self.epoch:
+                self.have += now - self.heard(node, peer) <= tuning.owner_timeout_s
         if self.have >= replica.quorum():
             self.quorum_at = now
         lost = max(peer.promised for peer in self.peers.values()) > self.epoch if self.peers else False
@@ -257,14 +307,25 @@ class Owner:
         peer, tuning = self.peers.get(node), self.replica.home.tuning
         if peer is None or not self.in_office or self.successor is not None or self.replica.closed():
             return False
-        heard = self.replica.home.now - peer.heard_at <= tuning.owner_timeout_s
+        heard = self.replica.home.now - self.heard(node, peer) <= tuning.owner_timeout_s
         return heard and self.replica.is_member(node) and peer.match >= self.replica.commit
 
     def is_settled(self) -> bool:
         return self.replica.home.now - self.since >= SETTLED_INTERVALS * self.replica.home.tuning.gossip_interval_s
 
+    def puts_off(self) -> bool:
+        """Whether to give the partition away a little later: what is under way in it would have to be done again."""
+        home = self.replica.home
+        if not home.is_busy(self.replica.partition):
+            self.put_off_at = None
+            return False
+        if self.put_off_at is None:
+            self.put_off_at = home.now
+        return home.now - self.put_off_at < home.tuning.handover_patience_s
+
     def hand_over(self, node: NodeId) -> None:
         """Stop to append; when everything is committed, `report` tells the other to campaign."""
+        self.replica.home.quiet.stir(self.replica)
         self.successor = node
         self.replica.home.dirty[self.replica.partition] = self.replica
 
@@ -276,6 +337,8 @@ class Owner:
         learners = {node: store for node, store in goal.items() if replica.members.get(node) != store}
         if learners == self.learners:
             return
+        home.quiet.stir(replica)
+        home.changes += 1
         self.learners = learners
         for node in [node for node in self.peers if node not in learners and node not in replica.members]:
             del self.peers[node]
@@ -285,14 +348,19 @@ class Owner:
                 self.sync(node)
 
     def copies_made(self, goal: Members) -> bool:
-        """Whether all of ``goal`` that are alive, and a majority of it, hold what is committed, or nearly."""
+        """Whether all of ``goal`` that are alive, and a majority of it, hold what is committed, or nearly.
+
+        A disk that is no more, because another one speaks under its node's name, is not waited for: it may be that it can only be
+        replaced when this partition has moved.
+        """
         replica, home, made = self.replica, self.replica.home, 0
         for node, store in goal.items():
             peer = self.peers.get(node)
-            heard = peer is not None and peer.match != NOT_ADOPTED and home.stores.get(node) == store
+            there = home.stores.get(node) == store
+            heard = there and peer is not None and peer.match != NOT_ADOPTED
             if node == home.me or (heard and peer is not None and peer.match >= replica.commit - LAG_ENTRIES):
                 made += 1
-            elif home.is_live(node):
+            elif home.is_live(node) and (there or node not in home.stores):
                 return False
         return made > len(goal) // 2
 

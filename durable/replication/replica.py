@@ -103,6 +103,7 @@ class Replica:
         self.ack_due = False
         self._see_seal()
         self._resume_move()
+        home.quiet.stir(self)
 
     owner_class: type[Owner] = Owner
 
@@ -186,6 +187,7 @@ class Replica:
     def promise(self, epoch: Epoch, why: str) -> None:
         """R1. Nobody older is followed from here on. To be on stable storage before anybody hears of it."""
         assert epoch > self.promised, "a promise never falls"
+        self.home.quiet.stir(self)
         self.step_down(why)
         self.promised = epoch
         self.heard_at = self.home.now
@@ -193,6 +195,7 @@ class Replica:
 
     def step_down(self, why: str) -> None:
         """No owner, no candidate any more."""
+        self.home.quiet.stir(self)
         owner, self.owner = self.owner, None
         self.election.stop()
         if self.transfer is not None and not self.transfer.is_base:
@@ -218,6 +221,7 @@ class Replica:
 
     def enter(self, generation: int, members: dict[NodeId, bytes]) -> None:
         """Take part in a generation, holding what it begins with."""
+        self.home.quiet.stir(self)
         if generation != self.generation:
             self.move = None
         self.generation, self.members, self.order = generation, members, tuple(members)

@@ -15,7 +15,7 @@ long              a gossip interval                           digests; owners lo
                                                               moves, plans, birth; reads that were not answered
 ================  ==========================================  =========================================================
 
-**Limits.** Work per append does not grow with the number of partitions; work per beat does.
+**Limits.** Work per beat grows with the partitions that something happens to (`quiet`), not with all.
 
 Read next: `durable.cluster`.
 """
@@ -23,7 +23,7 @@ Read next: `durable.cluster`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -31,19 +31,17 @@ from durable.errors import NoQuorum, NotOwner
 from durable.membership.member import NodeId
 from durable.ports import Batch
 from durable.replication import following, messages
+from durable.replication.digests import Digests
 from durable.replication.effects import Effect
 from durable.replication.home import Home
 from durable.replication.messages import (
     ZERO,
     AskChange,
     Base,
-    Digest,
-    DigestAnswer,
     Epoch,
     Hello,
     Message,
     Roster,
-    Row,
     Sync,
 )
 from durable.replication.owner import Owner
@@ -100,6 +98,8 @@ class Replication:
         random: the only source of chance.
         rows: what the store holds under `durable.replication.rows.PREFIX`.
         witness: a voter that keeps logs and owns nothing.
+        busy: which partitions have something under way that a new owner would begin again; with those it waits a little before
+            it gives them away.
         now: the caller's clock.
 
     Raises:
@@ -117,9 +117,11 @@ class Replication:
         random: Random,
         rows: Iterable[tuple[bytes, bytes]] = (),
         witness: bool = False,
+        busy: Callable[[], Container[int]] = tuple,
         now: float = 0.0,
     ) -> None:
         self.home = Home(me, store_id, tuning, random)
+        self.home.busy = busy
         self.home.now = now
         self.tuning = tuning
         loaded = Loaded(rows)
@@ -127,10 +129,13 @@ class Replication:
         for partition, state in sorted(loaded.states.items()):
             applied, entries = loaded.applied.get(partition, 0), loaded.logs.get(partition, [])
             self.replicas[partition] = self.replica_class(self.home, partition, state, applied, entries)
+        self._digests = Digests(self.home, self.replicas)
         self._reads = Reads(self.home, self.replicas)
         self._voters = Voters(self.home, self.replicas, self.replica_class, loaded, witness)
         self._beat_at = now
         self._beats = 0
+        self._content = -1
+        """The count of changes at which nothing was left to be handed over."""
         self._of_replica, self._of_node = self._tables()
 
     # What a shell asks
@@ -257,8 +262,17 @@ class Replication:
 
     def seen(self, now: float, node: NodeId, live: bool) -> None:
         """Membership holds a node alive, or not."""
-        self.home.now = now
-        self.home.live[node] = live or node == self.home.me
+        home = self.home
+        home.now = now
+        before, home.live[node] = home.live.get(node), live or node == home.me
+        if before == home.live[node]:
+            return
+        home.changes += 1
+        if not live:
+            home.quiet.forget_heard(node, self.replicas)
+        for replica in self.replicas.values():
+            if replica.owner is not None and node in replica.owner.peers:
+                home.quiet.stir(replica)
 
     def append(self, now: float, partition: int, writes: Batch) -> int:
         """Put a batch at the end of a partition's log; its index. `Committed` tells when it is safe.
@@ -341,12 +355,15 @@ class Replication:
         if self._beats % BEATS == 0:
             self._long_beat()
         self._beats += 1
-        patience_s = self.tuning.gossip_interval_s
-        for replica in self.replicas.values():
+        quiet, patience_s = self.home.quiet, self.tuning.gossip_interval_s
+        self._digests.miss_owners()
+        for replica in list(quiet.restless.values()):
             if replica.transfer is not None and now - replica.transfer.heard_at > patience_s:
                 self._urge(replica)
             if replica.owner is None:
                 replica.election.consider()
+            if quiet.is_calm(replica):
+                del quiet.restless[replica.partition]
 
     def _urge(self, replica: Replica) -> None:
         transfer = replica.transfer
@@ -358,7 +375,8 @@ class Replication:
     # The long beat
 
     def _long_beat(self) -> None:
-        for replica in list(self.replicas.values()):
+        self._digests.miss_copies()
+        for replica in list(self.home.quiet.restless.values()):
             if replica.move is not None:
                 replica.move.offer()
             if replica.owner is not None:
@@ -370,52 +388,34 @@ class Replication:
         self._voters.beat()
         self._hand_over(self.tuning.handovers_max)
         self._reads.repeat()
-        self._send_digests()
+        self._digests.send(self._voters.peers())
 
     def _is_litter(self, replica: Replica) -> bool:
-        idle_s = self.home.now - replica.heard_at
+        idle_s = self.home.now - self.home.quiet.last_heard(replica)
         if replica.partition == ROSTER or replica.move is not None or not replica.ready or replica.is_member(self.home.me):
             return False
         return idle_s > LEARNER_FORGOTTEN_INTERVALS * self.tuning.gossip_interval_s
 
-    def _send_digests(self) -> None:
-        rows: dict[NodeId, list[Row]] = {node: [] for node in self._voters.peers()}
-        for replica in self.replicas.values():
-            owner = replica.owner
-            if owner is not None:
-                row = owner.row()
-                for node in owner.peers:
-                    if owner.speaks(node):
-                        rows.setdefault(node, []).append(row)
-        for node, mine in rows.items():
-            self.home.send(node, Digest(mine))
-
     def _hand_over(self, count_max: int) -> None:
         home, count = self.home, 0
+        if home.standing and self._content == home.changes:
+            return
+        self._content = home.changes
         for replica in list(self.replicas.values()):
             owner = replica.owner
-            if owner is None or count >= count_max or not (owner.is_settled() or not home.standing):
+            if owner is None:
                 continue
             # Its first choice, or, when this node leaves, whoever holds everything.
             heirs = [node for node in replica.order if home.may_own(node)]
+            if heirs[:1] != [home.me]:
+                self._content = -1
+            if count >= count_max or not (owner.is_settled() or not home.standing):
+                continue
             for node in heirs[:1] if home.standing else heirs:
-                if node != home.me and owner.may_hand_over_to(node):
+                if node != home.me and owner.may_hand_over_to(node) and not owner.puts_off():
                     owner.hand_over(node)
                     count += 1
                     break
-
-    # Messages that are not about one replica
-
-    def _on_digest(self, sender: NodeId, digest: Digest) -> None:
-        answers = [following.on_row(self.replicas.get(row[0]), sender, row) for row in digest.rows]
-        if answers and not self.home.suspect:
-            self.home.send_synced(sender, DigestAnswer(answers))
-
-    def _on_digest_answer(self, sender: NodeId, answer: DigestAnswer) -> None:
-        for row in answer.rows:
-            replica = self.replicas.get(row[0])
-            if replica is not None and replica.owner is not None:
-                replica.owner.on_answer(sender, row)
 
     def _tables(self) -> tuple[dict[type, OfReplica], dict[type, OfNode]]:
         """What is done for each message."""
@@ -437,8 +437,8 @@ class Replication:
             messages.BaseHeld: lambda replica, sender, m: replica.move.on_held(sender, m) if replica.move is not None else None,
             messages.Superseded: following.on_superseded,
         }, {
-            messages.Digest: self._on_digest,
-            messages.DigestAnswer: self._on_digest_answer,
+            messages.Digest: self._digests.on_digest,
+            messages.DigestAnswer: self._digests.on_answer,
             messages.Confirm: self._reads.answer,
             messages.Confirmed: self._reads.on_confirmed,
             messages.Found: self._voters.on_found,

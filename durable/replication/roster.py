@@ -10,7 +10,7 @@ each holds one entry, the seal that names the next. Its owner changes one thing 
 ==================  ========================================================  =======================================
 why                 next roster                                               given up when
 ==================  ========================================================  =======================================
-a node asks in      with it, and the disk that it has now                     it is not alive
+a node asks in      with it, and the disk that it has now                     it is not alive; a voter's disk was replaced
 a node asks out     without it                                                (asks no more)
 a voter is dead     without it, if R voters remain: after ``replace_after``   it is back
 ==================  ========================================================  =======================================
@@ -112,11 +112,18 @@ class Planner:
 
     def _is_void(self, roster: Roster) -> bool:
         node, live = self._node, self._node is not None and self._home.is_live(self._node)
-        return node is None or (self._why == "in" and not live) or (self._why == "dead" and live)
+        if node is None or (self._why == "in" and not live) or (self._why == "dead" and live):
+            return True
+        return node not in roster.voters and any(self._is_return(roster, other) for other in self._asks)
+
+    def _is_return(self, roster: Roster, node: NodeId) -> bool:
+        """Whether a voter asks, alive, to be let in with another disk: partitions lack a copy until it is, so that comes first."""
+        store = self._asks[node][0].store_id
+        return store is not None and roster.voters.get(node, store) != store and self._home.is_live(node)
 
     def _choose(self, roster: Roster) -> None:
         home, tuning = self._home, self._home.tuning
-        for node in sorted(self._asks):
+        for node in sorted(self._asks, key=lambda node: (not self._is_return(roster, node), node)):
             change, asked_at = self._asks[node]
             known = roster.voters.get(node)
             if home.now - asked_at > FRESH_INTERVALS * tuning.gossip_interval_s or known == change.store_id:

@@ -73,6 +73,7 @@ class Transfer:
 
     def begin(self) -> None:
         """Ask for the first piece; or finish, if there is nothing to fetch."""
+        self.replica.home.quiet.stir(self.replica)
         self.replica.transfer = self
         self._go_on()
 

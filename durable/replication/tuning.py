@@ -57,6 +57,11 @@ class ReplicationTuning:
         return 3 * self.gossip_interval_s
 
     @property
+    def handover_patience_s(self) -> float:
+        """How long an owner puts off to hand over a partition in which something is under way."""
+        return self.rpc_timeout_s / 10
+
+    @property
     def stagger_s(self) -> float:
         """How much later each next place on the ring campaigns."""
         return self.gossip_interval_s / 2

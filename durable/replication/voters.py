@@ -58,6 +58,8 @@ class Voters:
         self.planner = Planner(home)
         self._planned: tuple[Roster, list[Members], NodeId, float] | None = None
         self._told_at: dict[NodeId, float] = {}
+        self._at_rest = -1
+        """The count of changes at which every partition was where the roster says."""
         if loaded.roster is not None:
             self._use(loaded.roster)
             if home.me in loaded.roster.voters:
@@ -137,6 +139,7 @@ class Voters:
 
     def _use(self, roster: Roster) -> None:
         self.roster = roster
+        self.home.changes += 1
         self.home.witnesses = roster.witnesses
         self.sets = replica_sets(roster)
 
@@ -160,21 +163,25 @@ class Voters:
         ):
             planned = self._planned = None
         ready: list[int] = []
+        if planned is None and self._at_rest == home.changes:
+            self._plan(roster)
+            return
+        at_rest, self._at_rest = home.changes, -1
         for partition, replica in self.replicas.items():
             owner = replica.owner
             if owner is None or partition == ROSTER or replica.generation > roster.version or not owner.in_office:
                 continue
             goal = self.sets[partition]
+            then = goal if planned is None else planned[1][partition]
+            owner.learn({**goal, **then})
             if goal != replica.members:
-                owner.learn(goal)
-                if owner.copies_made(goal):
-                    owner.seal(Seal(roster.version, goal))
-            elif planned is not None:
-                owner.learn(planned[1][partition])
-                if owner.copies_made(planned[1][partition]):
-                    ready.append(partition)
-            else:
-                owner.learn({})
+                at_rest = -1
+            if goal != replica.members and owner.copies_made(goal) and not owner.puts_off():
+                owner.seal(Seal(roster.version, goal))
+            elif planned is not None and owner.copies_made(then):
+                ready.append(partition)
+        if planned is None and at_rest == home.changes:
+            self._at_rest = at_rest
         if planned is not None:
             self._report(planned[2], PlanReady(planned[0].version, ready))
         self._plan(roster)
@@ -204,6 +211,8 @@ class Voters:
             self.foreign.add(sender)
             return
         self.foreign.discard(sender)
+        if hello.stands == (sender in home.resting):
+            home.changes += 1
         if hello.stands:
             home.resting.pop(sender, None)
         else:

@@ -58,21 +58,21 @@ class Peers:
                 raise Unreachable(f"{to} is not called any more: this node closes") from None
             raise
 
-    def send(self, to: NodeAddress, frame: bytes) -> None:
-        """Say it, if the peer can be reached; after everything that was said to it before."""
+    def send(self, to: NodeAddress, frame: bytes) -> bool:
+        """Say it, if the peer can be reached; after everything that was said to it before. False: it was not taken."""
         link = self._links.get(to)
         if link is not None and not link.closed:
-            link.send(frame)
-            return
+            return link.send(frame)
         if self._just_failed(to) is not None:
             self.dropped["not sent: nobody there"] += 1
-            return
+            return False
         self._dial(to)
         if self._kept_bytes[to] + len(frame) > PEER_BYTES_MAX:
             self.dropped["not sent: peer is not there yet"] += 1
-            return
+            return False
         self._kept.setdefault(to, []).append(frame)
         self._kept_bytes[to] += len(frame)
+        return True
 
     def link_lost(self, link: Link) -> None:
         """It is not to be given out any more."""

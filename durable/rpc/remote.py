@@ -11,6 +11,7 @@ an answer, or another error      it says so                  the caller has it
 `Unreachable`                    no                          the next node of the ring
 `NoQuorum`                       no                          the next node of the ring: this one may be cut off
 `Unanswered`, `OutcomeUnknown`   perhaps                     the next node of the ring
+a `StoreError` of another node   perhaps                     the same: soon somebody else owns what it had
 `Overloaded`                     no                          the caller has it; a question that only reads waits
 ===============================  ==========================  =====================================================
 
@@ -34,7 +35,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from durable.desk.listing import merge
-from durable.errors import DurableError, NotOwner, Unanswered, Unreachable
+from durable.errors import DurableError, NotOwner, StoreError, Unanswered, Unreachable
 from durable.journal.codec import MISSING
 from durable.journal.entries import Attempt, Envelope, Failure, Row, Status, StatusRow, WorkflowMetadata
 from durable.membership.member import NodeAddress, NodeId
@@ -223,7 +224,10 @@ class RemoteDesk:
         address = self._address_of(node)
         if address is None:
             raise Unreachable(f"where {node} listens is not known here")
-        return await self._calls.call(address, request, within_s)
+        try:
+            return await self._calls.call(address, request, within_s)
+        except StoreError as error:
+            raise Unanswered(f"{node} has lost its store, or closes: {error}") from None
 
     # All partitions
 

@@ -27,7 +27,7 @@ from durable.routing.router import Local, Router
 
 PAUSE_S, PAUSE_S_MAX = 0.02, 1.0
 CANDIDATES_MAX = 16
-PATIENCE_SHARE, PATIENCE_S_MAX = 3, 5.0
+PATIENCE_SHARE, PATIENCE_S_MAX = 3, 3.0
 """A node that says nothing for a third of the whole time, or so long, is left, and the next is asked."""
 
 

@@ -82,6 +82,10 @@ class Batches:
                 asyncio.get_running_loop().call_soon(self.flush)
         return batch
 
+    def opened(self) -> list[int]:
+        """The partitions that have something to be handed to the log."""
+        return list(self._open)
+
     def after(self, partition: int, effect: Callable[..., object], *args: Any) -> None:
         """Run an effect when everything that was written to the partition until now is durable."""
         batch = self._open.get(partition) or self._on_the_way.get(partition)

@@ -97,6 +97,14 @@ class Engine:
         tenure = self.here.get(partition)
         return 0 if tenure is None else tenure.epoch
 
+    def busy(self) -> dict[int, None]:
+        """The partitions in which a function runs, or has run and its result is not yet on its way to the log."""
+        at_work = dict.fromkeys(self.batches.opened())
+        for execution in self.live.values():
+            if execution.calls or execution.working or execution.inbox:
+                at_work[execution.partition] = None
+        return at_work
+
     # --- in and out of memory
 
     def find(self, workflow_id: str) -> Execution | None:

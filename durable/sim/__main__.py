@@ -11,7 +11,7 @@ the time is over no more are, and those under way are played to their end.
 
 Ends with 1 if a law was broken, and names the seed, the law and the command that replays it.
 
-Read next: `durable.sim.linearizable`.
+Read next: `durable.linearizable`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if told.trace:
         return _show(one(first))
     began, total = monotonic_s(), _Total(told)
+    _print(f"the scene {told.scene}, seeds from {first} on")
     until = None if told.minutes is None else began + 60 * told.minutes
     count = told.seeds if told.seeds is not None else None if until is not None else 100
     for played in _play_all(one, first, count, until, told.processes):

@@ -65,6 +65,8 @@ class SimDisk:
     def open(self, blocks: Callable[[float], object] = lambda seconds: None) -> SimStore:
         """The store of a process. ``blocks`` is told how long the process stands still for a sync."""
         if self._store is not None:
+            if self._store.failed:
+                self.lose_unsynced()
             self._store.forget()
         self._store = SimStore(self, self._rows, blocks)
         return self._store
@@ -147,6 +149,11 @@ class SimStore:
         self._rows = rows
         self._blocks = blocks
         self._failure: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a sync has failed."""
+        return self._failure is not None
 
     def get(self, key: bytes) -> bytes | None:
         self._opened()

@@ -3,7 +3,7 @@
 **How it works.** `Storm` draws when faults begin, of which kind each is, whom it hits and how long it lasts. Faults overlap.
 The table `FAULTS` is what can happen and how often, relative to the others; a fault that cannot happen now (a crash where
 nothing runs) is drawn anew. At the end `Storm.heal` takes everything back: nodes that were not asked to leave run again,
-every way is open, disks are quick and whole.
+every way is open, disks are quick and whole. A node that was asked to leave and could not hand over in time is started again.
 
 **What may be lost.** Faults that lose synced data (a wiped disk, a failing fsync) are limited to `losses_max` machines: a cluster
 that keeps three copies promises to survive the loss of one, and nothing can survive the loss of all.
@@ -28,6 +28,9 @@ GROW_MAX = 2
 DRAWS_MAX = 20
 STAYS = 0.15
 """The share of faults that are there until all is healed; most of the others are short."""
+
+CALL_BACK_S = 40.0
+"""After so long whoever was leaving when all was healed has left."""
 
 RUNNING_MIN = 3
 """No node is asked to leave when so few run."""
@@ -114,6 +117,17 @@ class Storm:
             world.resume(name)
             if name not in self.left and not world.machines[name].running:
                 world.start(name)
+        self._call_back()
+        world.queue.at(world.now + CALL_BACK_S, self._call_back)
+
+    def _call_back(self) -> None:
+        """Start again who had to go before the others held what it held: it still has a vote, as its operator is told."""
+        hosts = [getattr(process.node, "_host", None) for process in self.world.running()]
+        rosters = [host.core.roster for host in hosts if host is not None and host.core.roster is not None]
+        voters = max(rosters, key=lambda roster: roster.version).voters if rosters else {}
+        for name in [name for name in self.left if name in voters and not self.world.machines[name].running]:
+            del self.left[name]
+            self.world.start(name)
 
     # What faults use
 

@@ -11,26 +11,30 @@ one owner an epoch          R6: an epoch is led in one life of one process
 committed stays             an index of a partition is applied with the same entry on every disk, for ever
 written once                a row of a journal has one value, on every disk, and is not written before the row in front of it
 what is done stays so       an execution that has ended does so with one outcome
-answered means committed    what a client was told is on stable storage on a majority of the disks that keep it
+sent after committed        a child begins when its parent's step is on stable storage on a majority
+of logs                     see `durable.sim.logs`
 the end                     one owner a partition, equal replicas
 ==========================  ==========================================================================================
 
 **Limits.** A replica that is behind is right about the past; so what is compared is each entry, not the state.
 
-Read next: `durable.sim.work`.
+Read next: `durable.sim.logs`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from durable.journal.entries import FINISHED
-from durable.journal.keys import JOURNAL, NODE, PARTITIONS, STATUS
+from durable.journal.codec import unpack_row
+from durable.journal.entries import FINISHED, Start
+from durable.journal.keys import JOURNAL, NODE, PARTITIONS, STATUS, of, parse_id, partition_of
 from durable.ports import Batch
 from durable.replication.rows import PREFIX, Loaded, applied_key, log_key, log_prefix, state_key
 from durable.sim.checks import Law, LawBroken
+from durable.sim.logs import Logs
 from durable.storage.node import STATUS_ROW
 
 if TYPE_CHECKING:
@@ -38,19 +42,25 @@ if TYPE_CHECKING:
     from durable.sim.world import SimWorld
 
 ROW_NUMBER_BYTES = 4
+MAJORITY = 2
+"""Of three copies."""
 
 
 class Journals(Law):
     """The laws of the table, for nodes with a storage."""
 
-    def __init__(self, world: SimWorld) -> None:
+    def __init__(self, world: SimWorld, partitions: int = PARTITIONS) -> None:
         super().__init__(world)
+        self._partitions = partitions
         self._led: dict[tuple[int, int, str], int] = {}
         self._owned: dict[str, dict[int, int]] = {}
+        self.tenures: Counter[int] = Counter()
+        """By partition: how often somebody came to own it."""
         self._entries: dict[tuple[int, int], bytes] = {}
         self._rows: dict[bytes, bytes] = {}
         self._ends: dict[bytes, bytes] = {}
         self._broken: LawBroken | None = None
+        self._logs = Logs(world)
 
     @property
     def committed(self) -> int:
@@ -72,6 +82,7 @@ class Journals(Law):
         for partition, counter in now.items():
             if before.get(partition) != counter:
                 life = self._led.setdefault((partition, counter, process.name), process.life)
+                self.tenures[partition] += 1
                 if life != process.life:
                     raise LawBroken("one owner an epoch", self.world, process, f"partition {partition}", f"epoch {counter}", life)
 
@@ -94,10 +105,11 @@ class Journals(Law):
                     self._apply(machine, key, value, fresh)
             elif not key.startswith(NODE) and value is not None:
                 if key[2:3] == JOURNAL:
-                    self._row(machine, key, value, fresh)
+                    self._row(machine, key, value)
                 elif key[2:3] == STATUS:
                     self._status(machine, key, value)
             fresh[key] = value
+        self._logs.written(machine, fresh)
 
     def _promise(self, machine: Machine, key: bytes, value: bytes) -> None:
         before = machine.disk.get(key)
@@ -120,13 +132,25 @@ class Journals(Law):
             if self._entries.setdefault((number, index), seen) != seen:
                 raise LawBroken("committed stays", self.world, machine.name, f"partition {number}", f"index {index}", entry)
 
-    def _row(self, machine: Machine, key: bytes, value: bytes, fresh: dict[bytes, bytes | None]) -> None:
+    def _row(self, machine: Machine, key: bytes, value: bytes) -> None:
+        if key not in self._rows and key.endswith(b"\0\0\0\0"):
+            self._begins_life(machine, key, value)
         seen = blake2b(value, digest_size=16).digest()
         if self._rows.setdefault(key, seen) != seen:
             raise LawBroken("written once", self.world, machine.name, key, value, machine.disk.get(key))
         row = int.from_bytes(key[-ROW_NUMBER_BYTES:], "big")
         if row and key[:-ROW_NUMBER_BYTES] + (row - 1).to_bytes(ROW_NUMBER_BYTES, "big") not in self._rows:
             raise LawBroken("written once", self.world, machine.name, key, "the row in front of it was never written")
+
+    def _begins_life(self, machine: Machine, key: bytes, value: bytes) -> None:
+        """Its first row is written somewhere for the first time. A child's parent has asked for it, and that is safe."""
+        start = unpack_row(value)
+        if type(start) is Start and start.parent is not None:
+            parent = start.parent.workflow_id
+            partition = partition_of(parent)
+            copies = self.durable_on(partition, of(partition, JOURNAL, parent), MAJORITY, b'["%b"' % parse_id(key).encode())
+            if copies < MAJORITY:
+                raise LawBroken("sent after committed", self.world, machine.name, key, f"its parent's step is on {copies} disks")
 
     def _status(self, machine: Machine, key: bytes, value: bytes) -> None:
         row = STATUS_ROW.unpack(value)
@@ -137,13 +161,19 @@ class Journals(Law):
 
     # What is asked by others
 
-    def durable_on(self, partition: int, key: bytes) -> int:
-        """On how many disks a key is on stable storage, applied or in an entry of the log."""
+    def durable_on(self, partition: int, prefix: bytes, enough: int, needle: bytes = b"") -> int:
+        """On how many disks a row with this key or prefix of one, and ``needle`` in its value, is on stable storage, applied or
+        in an entry of the log; counted up to ``enough``.
+        """
         count = 0
         for machine in self.world.machines.values():
             disk = machine.disk
-            if key in disk.durable(key) or any(key in entry for entry in disk.durable(log_prefix(partition)).values()):
+            logged = disk.durable(log_prefix(partition)).values()
+            applied = disk.durable(prefix).values()
+            if any(needle in row for row in applied) or any(prefix in entry and needle in entry for entry in logged):
                 count += 1
+                if count == enough:
+                    break
         return count
 
     # The end
@@ -157,30 +187,26 @@ class Journals(Law):
             for partition in host.owned_now:
                 if owners.setdefault(partition, process.name) != process.name:
                     return f"{process.name} and {owners[partition]} believe that they own partition {partition}"
-        if len(owners) < PARTITIONS:
-            lacking = next(number for number in range(PARTITIONS) if number not in owners)
-            return f"{PARTITIONS - len(owners)} partitions have no owner, partition {lacking} for one"
+        if len(owners) < self._partitions:
+            lacking = next(number for number in range(self._partitions) if number not in owners)
+            return f"{self._partitions - len(owners)} partitions have no owner, partition {lacking} for one"
         return self._unequal()
 
     def _unequal(self) -> str | None:
-        core = max((process.node._host.core for process in self.world.running()), key=lambda core: core.roster.version)
-        rows = {name: machine.disk.rows() for name, machine in self.world.machines.items() if machine.running}
-        applied: dict[str, dict[bytes, list[tuple[bytes, bytes]]]] = {}
-        for name, mine in rows.items():
-            ranges = applied[name] = {}
-            for row in mine.items():
-                ranges.setdefault(row[0][:2], []).append(row)
-        for partition in range(PARTITIONS):
-            held = {str(name): b"" for name in core.replica_set(partition)}
+        world = self.world
+        core = max((process.node._host.core for process in world.running()), key=lambda core: core.roster.version)
+        sets = [[str(name) for name in core.replica_set(partition)] for partition in range(self._partitions)]
+        for partition, held in enumerate(sets):
             for name in held:
-                if name not in rows:
+                if not world.machines[name].running:
                     return f"{name}, which keeps partition {partition}, does not run"
-                if state_key(partition) not in rows[name]:
+                if world.machines[name].disk.get(state_key(partition)) is None:
                     return f"{name} has no copy of partition {partition}"
-                held[name] = rows[name].get(applied_key(partition), b"")
-            if len({*held.values()}) > 1:
-                return f"partition {partition} is applied up to {[(name, index.hex()) for name, index in held.items()]}"
-            copies = [applied[name].get(partition.to_bytes(2, "big"), []) for name in held]
+            applied = {name: world.machines[name].disk.get(applied_key(partition)) or b"" for name in held}
+            if len({*applied.values()}) > 1:
+                return f"partition {partition} is applied up to {[(name, index.hex()) for name, index in applied.items()]}"
+        for partition, held in enumerate(sets):
+            copies = [world.machines[name].disk.rows(partition.to_bytes(2, "big")) for name in held]
             if any(copy != copies[0] for copy in copies):
-                raise LawBroken("equal replicas", self.world, f"partition {partition}", *held)
+                raise LawBroken("equal replicas", world, f"partition {partition}", *held)
         return None

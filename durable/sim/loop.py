@@ -32,7 +32,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from heapq import heappop
-from math import ulp
 from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM
 from typing import Any, NoReturn, TypeVar
 
@@ -144,14 +143,38 @@ class SimLoop(TimelessLoop):
         self.run_call(lambda: self._run_ready(goes_on))
 
     def _run_ready(self, goes_on: Callable[[], bool]) -> None:
+        """What `BaseEventLoop._run_once` does without files to wait for, and without asking for the time again and again."""
+        ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
         iterations = 0
-        while not self._dead and goes_on() and self._has_work():
-            # A timer runs when its time has come and not a microsecond before: whoever sets it again, because it came too
-            # early, would do so for ever, since here no time passes meanwhile.
-            self._clock_resolution = ulp(self._time())
-            self._run_once()  # type: ignore[attr-defined]
+        while not self._dead and goes_on():
+            for inbox in self._inboxes:
+                if inbox:
+                    ready.append(asyncio.Handle(inbox.popleft(), (), self))
+            self._take_due(ready)
+            if not ready:
+                return
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    handle._run()
+                    if self._dead:
+                        return
             iterations += 1
-            assert iterations < ITERATIONS_MAX, f"work for ever, and no time passes: {list(self._ready)[:3]}"  # type: ignore[attr-defined]
+            assert iterations < ITERATIONS_MAX, f"work for ever, and no time passes: {list(ready)[:3]}"
+
+    def _take_due(self, ready: deque[asyncio.Handle]) -> None:
+        """A timer runs when its time has come and not a microsecond before: whoever sets it again, because it came too early,
+        would do so for ever, since here no time passes meanwhile.
+        """
+        when = self.next_timer()
+        if when is None:
+            return
+        timers: list[Any] = self._scheduled  # type: ignore[attr-defined]
+        now = self._time()
+        while timers and timers[0]._when <= now:
+            timer = heappop(timers)
+            timer._scheduled = False
+            ready.append(timer)
 
     def run_call(self, call: Callable[[], T]) -> T:
         """What ``call`` returns, called as if by a callback of this loop."""
@@ -161,17 +184,6 @@ class SimLoop(TimelessLoop):
             return call()
         finally:
             asyncio._set_running_loop(before)
-
-    def _has_work(self) -> bool:
-        if self._ready or any(self._inboxes):  # type: ignore[attr-defined]
-            return True
-        timer = self.next_timer()
-        return timer is not None and timer <= self._time()
-
-    def _process_events(self, events: list[Any]) -> None:
-        for inbox in self._inboxes:
-            if inbox:
-                self.call_soon(inbox.popleft())
 
     def _write_to_self(self) -> None:
         """A real loop waits in its selector, and is woken by a byte. This one never waits."""

@@ -39,6 +39,7 @@ from durable.sim.sockets import SimTransport
 from durable.world import SystemClock
 
 if TYPE_CHECKING:
+    from durable.ports import Clock, Entropy, Store, Transport
     from durable.sim.world import SimWorld
 
 T = TypeVar("T")
@@ -57,6 +58,24 @@ class SimNode(Protocol):
 
     async def closed(self) -> None:
         """Return when it has left, or raise what ended it."""
+
+
+class MakeNode(Protocol):
+    """How a process makes its node. It is called in the process, before anything else of it runs."""
+
+    def __call__(
+        self, world: SimWorld, name: str, transport: Transport, clock: Clock, entropy: Entropy, store: Store
+    ) -> SimNode: ...
+
+
+class Watcher(Protocol):
+    """Who looks at a world while it runs: laws, and the figures of a run."""
+
+    def began(self, process: SimProcess) -> None:
+        """A process has been started, and its node has been made."""
+
+    def stepped(self, process: SimProcess) -> None:
+        """A process has run whatever was due. Raises `AssertionError` for what must not be."""
 
 
 class Machine:
@@ -161,11 +180,13 @@ class SimProcess:
     @property
     def now(self) -> float:
         """The moment of the world at which this process is: ahead of it after a stall."""
-        return max(self.world.now, self._free_at)
+        now = self.world.queue.now
+        return now if now > self._free_at else self._free_at
 
     def monotonic_s(self) -> float:
         """What its loop takes for the time. Woken for a timer it is not before it, though the two clocks are rounded."""
-        return max(self.machine.monotonic_s(self.now), self._reached_s)
+        shown = self.machine.monotonic_s(self.now)
+        return shown if shown > self._reached_s else self._reached_s
 
     def stall(self, seconds: float) -> None:
         """Something takes time, and the process waits for it."""

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from durable.cluster.config import PRESETS
 from durable.sim.checks import LawBroken, Laws, Membership, NothingUnhandled, hold_in_the_end
 from durable.sim.faults import Storm
 from durable.sim.journals import Journals
 from durable.sim.records import Beliefs
-from durable.sim.work import Clients, make_runner
+from durable.sim.work import Clients, make_runner, partitions_in
 from durable.sim.world import SimWorld
 
 BIRTH_LIMIT_S = 30.0
 PEACE_LIMIT_S = 300.0
+LAN_EVERY = 32
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,12 @@ class Scene:
     """What a seed is played in.
 
     ``make_world`` gives an empty world, ``laws`` what it is held to, made before the first process starts. Whoever asks
-    something of the nodes meanwhile is a law too: that all of it is answered.
+    something of the nodes meanwhile is a law too: that all of it is answered. ``company`` is whom a partial cut keeps a node from.
     """
 
     make_world: Callable[[int], SimWorld]
     laws: Callable[[SimWorld], Laws]
+    company: Callable[[SimWorld, str], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,29 @@ def members_only(world: SimWorld) -> Laws:
 
 def workflows_too(world: SimWorld) -> Laws:
     """Those, and what replicated journals promise, with clients that ask for work all the while."""
-    journals = Journals(world)
-    return [*members_only(world), journals, Clients(world, journals)]
+    journals = Journals(world, partitions_in(world))
+    return [*members_only(world), Clients(world, journals), journals]  # what is looked at last costs most
+
+
+def copies(world: SimWorld, name: str) -> Sequence[str]:
+    """Who keeps copies of something that a node owns: cut off from these, it is an owner that others still see."""
+    host = world.node(name)._host
+    if host is None or not host.owned_now:
+        return [other for other in world.machines if other != name][:2]
+    partition = world.random.choice(sorted(host.owned_now))
+    return [str(other) for other in host.core.replica_set(partition) if other != name]
+
+
+def preset(seed: int) -> dict[str, float]:
+    """What the nodes of a seed are told: the defaults, or, in one of `LAN_EVERY`, the timeouts of the LAN preset."""
+    return dict(PRESETS["lan"]) if seed % LAN_EVERY == 1 else {}
 
 
 SCENES: dict[str, Scene] = {
     "members": Scene(lambda seed: SimWorld(seed, drift=1e-3), members_only),
-    "workflows": Scene(lambda seed: SimWorld(seed, make_node=make_runner, drift=1e-3), workflows_too),
+    "workflows": Scene(
+        lambda seed: SimWorld(seed, make_node=make_runner, drift=1e-3, config=preset(seed)), workflows_too, company=copies
+    ),
 }
 
 
@@ -78,7 +97,7 @@ def play(seed: int, scene: Scene | str = "members", *, nodes: int = 5, seconds: 
     chosen = SCENES[scene] if isinstance(scene, str) else scene
     began = time.process_time()
     with chosen.make_world(seed) as world:
-        storm = Storm(world, seconds=seconds, count=faults)
+        storm = Storm(world, seconds=seconds, count=faults, company=chosen.company)
         broken = None
         try:
             laws = chosen.laws(world)

@@ -40,7 +40,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from hashlib import sha256
 from random import Random
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from durable.cluster.config import ClusterConfig
 from durable.cluster.node import ClusterNode
@@ -48,7 +48,7 @@ from durable.errors import ClusterError, StoreError
 from durable.membership.member import NodeAddress, NodeId
 from durable.sim.events import EventQueue
 from durable.sim.network import Faults, SimNetwork
-from durable.sim.process import Machine, SimNode, SimProcess
+from durable.sim.process import Machine, MakeNode, SimNode, SimProcess, Watcher
 from durable.sim.records import Note, Sent, packet_of
 
 if TYPE_CHECKING:
@@ -61,29 +61,11 @@ SETTLE_S = 5.0
 SECRET = "a-secret-for-a-world-that-no-intruder-enters"
 
 
-class MakeNode(Protocol):
-    """How a process makes its node. It is called in the process, before anything else of it runs."""
-
-    def __call__(
-        self, world: SimWorld, name: str, transport: Transport, clock: Clock, entropy: Entropy, store: Store
-    ) -> SimNode: ...
-
-
 def make_member(
     world: SimWorld, name: str, transport: Transport, clock: Clock, entropy: Entropy, store: Store
 ) -> ClusterNode:
     """A member of the cluster, as in production."""
     return ClusterNode(world.config_of(name), transport=transport, clock=clock, entropy=entropy)
-
-
-class Watcher(Protocol):
-    """Who looks at a world while it runs: laws, and the figures of a run."""
-
-    def began(self, process: SimProcess) -> None:
-        """A process has been started, and its node has been made."""
-
-    def stepped(self, process: SimProcess) -> None:
-        """A process has run whatever was due. Raises `AssertionError` for what must not be."""
 
 
 class SimWorld:
@@ -203,6 +185,8 @@ class SimWorld:
             why = f"ended: {type(error).__name__}"
             self.unhandled(process, error)
         self.note(process.name, why)
+        for link in list(process.transport.links):
+            link.killed()  # its kernel says goodbye
         self._end(process)
 
     def crash(self, name: str, *, power: bool = False) -> None:

@@ -12,6 +12,18 @@ link           ended, dialled or accepted; none is made      each frame sent is 
                                                              probability ``breaks`` it ends the link instead
 =============  ============================================  ============================================================
 
+A cut can also be of one way. Then one side is *deaf* to the other, which is *mute* towards it:
+
+=============  ============================================  ============================================================
+               a peer that this node is deaf to              a peer that this node is mute towards
+=============  ============================================  ============================================================
+datagram       heard by the peer; none comes from it         lost; those of the peer are heard
+question       heard by the peer; its answer is lost         `Unreachable`
+link           goes on one way; no new one is made           goes on one way; no new one is made
+=============  ============================================  ============================================================
+
+A link that has lost something ends with the cut: nothing may be missing in the middle.
+
 Both sides of a cut are to be told: a question names its connection, not where the caller listens, so it is stopped where it
 begins.
 
@@ -60,14 +72,18 @@ class CutTransport:
         self._transport = transport
         self._receiver: Receiver | None = None
         self._cut: frozenset[NodeAddress] = frozenset()
+        self._deaf: frozenset[NodeAddress] = frozenset()
+        self._mute: frozenset[NodeAddress] = frozenset()
         self._faults = _Faults()
         self._links: dict[Link, _CutLink] = {}
 
-    def cut(self, peers: Iterable[NodeAddress]) -> None:
-        """Be cut off from exactly these; from nobody if there are none."""
-        self._cut = frozenset(peers)
+    def cut(
+        self, peers: Iterable[NodeAddress], *, deaf: Iterable[NodeAddress] = (), mute: Iterable[NodeAddress] = ()
+    ) -> None:
+        """Be cut off from exactly these, and one way from exactly those; from nobody if there are none."""
+        self._cut, self._deaf, self._mute = frozenset(peers), frozenset(deaf), frozenset(mute)
         for link in list(self._links.values()):
-            if link.peer in self._cut:
+            if link.peer in self._cut or (link.holed and link.peer not in self._deaf | self._mute):
                 self.dropped["cut"] += 1
                 link.abort()
 
@@ -84,7 +100,7 @@ class CutTransport:
 
     def send(self, to: NodeAddress, data: bytes) -> None:
         """One datagram, if the peer is not cut."""
-        if to in self._cut:
+        if to in self._cut or to in self._mute:
             self.dropped["cut"] += 1
         elif self._faults.happens(self._faults.loss):
             self.dropped["lost"] += 1
@@ -95,24 +111,26 @@ class CutTransport:
 
     async def ask(self, to: NodeAddress, data: bytes) -> bytes:
         """One question, if the peer is not cut."""
-        self._check(to)
-        return await self._transport.ask(to, data)
+        self._check(to, self._cut | self._mute)
+        answer = await self._transport.ask(to, data)
+        self._check(to, self._deaf)
+        return answer
 
     async def connect(self, to: NodeAddress) -> Link:
         """A link, if the peer is not cut, neither before nor after."""
-        self._check(to)
+        self._check(to, self._cut | self._deaf | self._mute)
         link = await self._transport.connect(to)
         if to in self._cut:
             link.abort()
-            self._check(to)
+            self._check(to, self._cut)
         return self._link(link)
 
     async def close(self) -> None:
         """As the transport behind it."""
         await self._transport.close()
 
-    def _check(self, to: NodeAddress) -> None:
-        if to in self._cut:
+    def _check(self, to: NodeAddress, cut: frozenset[NodeAddress]) -> None:
+        if to in cut:
             self.dropped["cut"] += 1
             raise Unreachable(f"{to} is cut off")
 
@@ -126,7 +144,7 @@ class CutTransport:
 
     def datagram(self, sender: NodeAddress, data: bytes) -> None:
         assert self._receiver is not None
-        if sender in self._cut:
+        if sender in self._cut or sender in self._deaf:
             self.dropped["cut"] += 1
         else:
             self._receiver.datagram(sender, data)
@@ -140,6 +158,9 @@ class CutTransport:
         if link.peer in self._cut:
             self.dropped["cut"] += 1
             link.abort()
+        elif link.peer in self._deaf:
+            self.dropped["cut"] += 1
+            self._link(link).holed = True
         else:
             self._receiver.frame(self._link(link), data)
 
@@ -156,6 +177,8 @@ class _CutLink:
 
     def __init__(self, owner: CutTransport, link: Link) -> None:
         self.peer = link.peer
+        self.holed = False
+        """Whether something that was sent on it is lost."""
         self._owner = owner
         self._link = link
         self._late: deque[tuple[float, bytes]] = deque()
@@ -173,6 +196,10 @@ class _CutLink:
         faults, loop = self._owner._faults, asyncio.get_running_loop()
         if self.closed:
             return False
+        if self.peer in self._owner._mute:
+            self._owner.dropped["cut"] += 1
+            self.holed = True
+            return True
         if faults.happens(faults.breaks):
             self._owner.dropped["broken"] += 1
             self.abort()

@@ -114,7 +114,8 @@ async def _failover(peer: Any, folder: Path, size: Size, preset: str) -> Metrics
         return {status.name for status in cluster.beliefs_about(victim).values() if status} == {"DEAD"}
 
     def fenced() -> bool:
-        return all(str(cluster.owners()[partition][0]) != victim for partition in owners)
+        now = cluster.owners()
+        return all(partition in now and now[partition][1] > epoch for partition, (_, epoch) in owners.items())
 
     detecting = asyncio.create_task(_when(cluster, dead))
     fencing = asyncio.create_task(_when(cluster, fenced))

@@ -12,9 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
-from durable.membership import gossip
-from durable.membership.tuning import Tuning
-from durable.sim.measures import (
+from durable.figures.measures import (
     agreement_s,
     first_detection_rounds,
     join_s,
@@ -22,8 +20,10 @@ from durable.sim.measures import (
     pauses,
     spread_s,
 )
+from durable.figures.swarm import Swarm
+from durable.membership import gossip
+from durable.membership.tuning import Tuning
 from durable.sim.network import Faults
-from durable.sim.swarm import Swarm
 
 SIZES = (3, 5, 10, 30, 100, 300, 1_000)
 LAN = Tuning(interval_s=0.1, suspect_timeout_s=0.5)

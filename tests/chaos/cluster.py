@@ -23,7 +23,9 @@ import os
 import random
 import sys
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +44,8 @@ STORES = {
     "mixed": ["rocksdb", "leveldb", "rocksdb", "leveldb", "rocksdb"],
 }
 FINISH_S = 120.0
+CONTROL_FINISH_S = 10.0
+"""With the control much never ends: it is waited for no longer than it takes to know."""
 SETTLE_S = 3.0
 SHOWN_MAX = 20
 
@@ -63,6 +67,7 @@ class Report:
     bodies_again: int = 0
     copies: int = 0
     longest_gap_s: float = 0.0
+    longest_wait_s: float = 0.0
     failovers: list[float] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -80,7 +85,8 @@ class Report:
                 f"  faults: {sum(self.faults.values())} ({faults})",
                 f"  clients: {self.operations} operations, {self.unknown} with an unknown end; tried again after: {answers or '-'}",
                 f"  bodies: {self.bodies} runs, {self.bodies_again} of them again; {self.copies} copies of partitions compared",
-                f"  longest time without any answer to anybody {self.longest_gap_s:.2f} s; {failovers}",
+                f"  longest time without any answer to anybody {self.longest_gap_s:.2f} s; longest wait of a submit, without the "
+                f"time of faults, {self.longest_wait_s:.2f} s; {failovers}",
                 *(f"  LOST {loss}" for loss in self.losses[:SHOWN_MAX]),
                 *([f"  ... and {len(self.losses) - SHOWN_MAX} more"] if len(self.losses) > SHOWN_MAX else []),
             )
@@ -106,14 +112,16 @@ async def run(
         before = {name: os.environ.get(name) for name in told}
         os.environ.update(told)  # the nodes inherit them
         try:
-            await _on_a_cluster(report, folder, seconds, kinds, say)
+            await _on_a_cluster(report, folder, seconds, kinds, CONTROL_FINISH_S if control else FINISH_S, say)
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
     return report
 
 
-async def _on_a_cluster(report: Report, folder: Path, seconds: float, kinds: tuple[str, ...], say: bool) -> None:
+async def _on_a_cluster(
+    report: Report, folder: Path, seconds: float, kinds: tuple[str, ...], finish_s: float, say: bool
+) -> None:
     from durable.cluster import LocalCluster
 
     draw = random.Random(f"{report.store}/{report.seed}")
@@ -122,13 +130,15 @@ async def _on_a_cluster(report: Report, folder: Path, seconds: float, kinds: tup
         urls = {str(node): cluster.store_url(node) for node in cluster.nodes}
         clients = {f"client-{number}": await cluster.client() for number in range(1, CLIENTS + 1)}
         load = Load(clients, random.Random(draw.getrandbits(64)))
-        faults = Faults(cluster, draw, kinds, say=print if say else lambda _: None)
+        faults = Faults(cluster, draw, kinds, say=_teller() if say else lambda _: None)
         loading = asyncio.create_task(load.run())
         try:
             await faults.run(seconds)
             await faults.heal()
+            faults.say("everything is taken back")
             await cluster.wait_converged()
-            load.stop(FINISH_S)
+            load.stop(finish_s)
+            faults.say("the last sessions end")
             await loading
             await load.read_again(clients)
             await asyncio.sleep(SETTLE_S)  # the last commits reach every copy with the next digest
@@ -143,6 +153,11 @@ async def _on_a_cluster(report: Report, folder: Path, seconds: float, kinds: tup
     report.losses += load.losses
     report.losses += [f"process {process} of {faults.lives[process]} was left behind" for process in processes if _runs(process)]
     _judge(report, load, faults, folder / "effects", urls)
+
+
+def _teller() -> Callable[[str], None]:
+    began = time.monotonic()
+    return lambda what: print(f"{time.monotonic() - began:6.1f} s  {what}", flush=True)
 
 
 def _judge(report: Report, load: Load, faults: Faults, effects_file: Path, urls: dict[str, str]) -> None:
@@ -162,6 +177,7 @@ def _judge(report: Report, load: Load, faults: Faults, effects_file: Path, urls:
     report.faults, report.refusals = Counter(hit.kind for hit in faults.hits), load.refusals
     report.bodies, report.copies = len(effects), len(copies)
     report.longest_gap_s, report.failovers = load.longest_gap_s, faults.failovers
+    report.longest_wait_s = judge.longest_wait_s(operations, faults.hits)
 
 
 def _runs(process: int) -> bool:

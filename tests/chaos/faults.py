@@ -8,6 +8,7 @@ kill two        the same, two at once: some partitions lose their majority
 pause           SIGSTOP, and SIGCONT: longer than the suspect timeout, so that others take over from a node that lives
 partition       the network falls into two groups
 isolate         one node hears nobody
+deaf            one node does not hear others any more, some or all, which hear it; or they do not hear it
 partial         a node is cut off from two others (which hold all other copies of some of what it owns), and seen by the rest
 loss            datagrams get lost, frames are late, connections break
 restart all     SIGKILL for all at once; started again in any order
@@ -33,7 +34,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FAULTS = (
-    "kill", "pause", "partition", "partial", "loss", "kill two", "isolate", "restart all", "wipe", "grow and shrink",
+    "kill", "pause", "partition", "partial", "deaf", "loss", "kill two", "isolate", "restart all", "wipe", "grow and shrink",
 )  # fmt: skip
 DOWN_MAX = 2
 NODES_MAX = 6
@@ -166,8 +167,16 @@ class Faults:
         others = [node for node in self._nodes() if node != owner]
         await self._cut((owner, other) for other in self.draw.sample(others, min(2, len(others) - 1)))
 
-    async def _cut(self, pairs: Any) -> None:
-        await self.cluster.cut(list(pairs))
+    async def _deaf(self, nodes: list[str]) -> None:
+        (node,) = nodes
+        others = [other for other in self._nodes() if other != node]
+        pairs = [(node, other) for other in self.draw.sample(others, self.draw.randint(1, len(others)))]
+        inwards = self.draw.random() < 0.5
+        self.say(f"{node} {'does not hear' if inwards else 'is not heard by'} {', '.join(other for _, other in pairs)}")
+        await self._cut([], pairs if inwards else [(other, one) for one, other in pairs])
+
+    async def _cut(self, pairs: Any, deaf: Any = ()) -> None:
+        await self.cluster.cut(list(pairs), list(deaf))
         await self._hold(1.0, 7.0)
         await self.cluster.heal()
 
@@ -183,6 +192,7 @@ class Faults:
             await self._hold(0.0, 0.5)
             self._tasks.append(asyncio.create_task(self._restart(node)))
         await self._settle()
+        self.say("    all are let in")
         await self.cluster.wait_converged(READY_PATIENCE_S)
 
     async def _restart(self, node: str) -> None:
@@ -233,6 +243,7 @@ class Faults:
         async def watch() -> None:
             await self.cluster.wait_until(taken, WATCH_S)
             self.failovers.append(self.clock() - began)
+            self.say(f"    others own what {node} owned, {len(owned)} partitions, after {self.failovers[-1]:.2f} s")
 
         return asyncio.create_task(watch() if owned else asyncio.sleep(0))
 
@@ -244,6 +255,7 @@ _DOING: dict[str, Callable[[Faults, list[str]], Awaitable[None]]] = {
     "partition": Faults._partition,
     "isolate": Faults._isolate,
     "partial": Faults._partial,
+    "deaf": Faults._deaf,
     "loss": Faults._loss,
     "restart all": Faults._restart_all,
     "wipe": Faults._wipe,

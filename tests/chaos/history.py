@@ -5,7 +5,7 @@ saw, all of them together: an answer to one must not contradict what another was
 
 **How it works.** `History.call` notes when an operation began, when it ended and how. An operation whose end is not known (a
 timeout, an answer that never came) may have taken effect at any time after its beginning, or never. `judge` asks the checker of
-`durable.sim.linearizable`, for each workflow id on its own, whether there is an order of the operations that respects
+`durable.linearizable`, for each workflow id on its own, whether there is an order of the operations that respects
 real time and in which each answer is the one that the model gives.
 
 ======================  ===============================================================================================
@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from chaos.cluster_app import END
-from durable.sim import linearizable
+from durable import linearizable
 
 T = TypeVar("T")
 ENDLESS = float("inf")

@@ -28,7 +28,9 @@ import msgspec
 
 from chaos.cluster_app import Effect
 from chaos.faults import Hit
+from chaos.history import Operation
 from chaos.load import Told
+from durable.errors import ReplayError
 from durable.journal import keys
 from durable.journal.entries import Command, Completion, EntryType, Status, StatusRow
 from durable.ports import Reader
@@ -63,6 +65,7 @@ class Journals:
     """Result of each call that succeeded, by idempotency key."""
     calls: dict[str, int] = field(default_factory=dict)
     leftovers: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
 
 class Rows:
@@ -171,7 +174,10 @@ def journals(copies: Iterable[Copy]) -> Journals:
         storage = NodeStorage(reader)
         for workflow_id, status in storage.statuses():
             found.statuses[workflow_id] = status
-            _read(found, storage, workflow_id, status)
+            try:
+                _read(found, storage, workflow_id, status)
+            except (ReplayError, IndexError) as error:
+                found.unreadable.append(f"{workflow_id} cannot be read: {type(error).__name__}: {error}")
         found.leftovers += [f"a message on its way: {envelope.receiver}" for _, envelope in storage.outbox(partition)]
         found.leftovers += [f"a timer of {timer[1]}" for timer in storage.timers(partition, 0, 2**62)]
         found.leftovers += [f"work to do: {workflow_id}" for workflow_id in storage.active(partition)]
@@ -188,6 +194,27 @@ def _read(found: Journals, storage: NodeStorage, workflow_id: str, status: Statu
             key = f"{workflow_id}:{status.incarnation.hex()}:{status.run}:{row.sequence_number}"
             found.completions[key] = row.output_json
             found.calls[workflow_id] = found.calls.get(workflow_id, 0) + 1
+
+
+def longest_wait_s(operations: Iterable[Operation], hits: Sequence[Hit]) -> float:
+    """How long a client at most waited for a submit to be accepted, over all its tries, while nothing was done to the cluster."""
+    began: dict[tuple[str, str], float] = {}
+    ended: dict[tuple[str, str], float] = {}
+    for one in operations:
+        if one.what == "submit":
+            who = one.client, one.target
+            began[who] = min(one.began, began.get(who, one.began))
+            if one.known:
+                ended[who] = min(one.ended, ended.get(who, one.ended))
+    return max((_quiet_s(began[who], end, hits) for who, end in ended.items()), default=0.0)
+
+
+def _quiet_s(began: float, ended: float, hits: Sequence[Hit]) -> float:
+    quiet_s, at = 0.0, began
+    for hit in sorted(hits, key=lambda hit: hit.began):
+        quiet_s += max(0.0, min(hit.began, ended) - at)
+        at = max(at, hit.ended)
+    return quiet_s + max(0.0, ended - at)
 
 
 # --- clients, rows, bodies
@@ -216,7 +243,7 @@ def told_is_recorded(told: Mapping[str, Told], found: Journals) -> list[str]:
         for workflow_id, status in found.statuses.items()
         if workflow_id not in told and status.status is not Status.COMPLETED
     ]
-    return [*losses, *(f"left over: {what}" for what in found.leftovers)]
+    return [*losses, *found.unreadable, *(f"left over: {what}" for what in found.leftovers)]
 
 
 def recorded_was_run(found: Journals, effects: Sequence[Effect]) -> list[str]:

@@ -66,7 +66,7 @@ class Load:
         self._draw = draw
         self._sessions = sessions
         self._number = 0
-        self._give_up_at = float("inf")
+        self._give_up_at = self._stopped_at = float("inf")
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -79,13 +79,14 @@ class Load:
 
     def stop(self, patience_s: float) -> None:
         """No new sessions. What is not done after so long is lost."""
-        self._give_up_at = time.monotonic() + patience_s
+        self._stopped_at = time.monotonic()
+        self._give_up_at = self._stopped_at + patience_s
         self._stopping.set()
 
     @property
     def longest_gap_s(self) -> float:
-        """The longest time in which no client was answered anything."""
-        times = sorted(self.good)
+        """The longest time in which no client was answered anything, while they asked."""
+        times = sorted(time for time in self.good if time <= self._stopped_at)
         return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
 
     async def read_again(self, clients: dict[str, Any]) -> None:

@@ -20,9 +20,13 @@ def apply(what: str) -> None:
 
 
 def _no_epochs() -> None:
-    """R1 for entries: a copy takes the entries of an owner whose epoch it has given up for another one, and says so to it."""
+    """R1 for entries: a copy takes the entries of an owner whose epoch it has given up for another one, and says so to it; and that
+    owner believes in nobody newer.
+    """
     from durable.replication import following
     from durable.replication.messages import Ack
+    from durable.replication.owner import Owner
+    from durable.replication.replica import Replica
 
     checked = following.on_append
 
@@ -34,7 +38,21 @@ def _no_epochs() -> None:
         last = append.prev + len(append.entries)
         replica.home.send_synced(sender, Ack(replica.partition, replica.generation, append.epoch, last))
 
+    def deaf(handler: Any) -> Any:
+        def unless_owner(replica: Any, sender: Any, message: Any) -> None:
+            if replica.owner is None:
+                handler(replica, sender, message)
+
+        return unless_owner
+
     following.on_append = unchecked
+    following.on_prepare = deaf(following.on_prepare)
+    following.on_sync = deaf(following.on_sync)
+    for where, name, instead in (
+        (Owner, "on_higher", lambda owner, sender, promised: None),
+        (Replica, "accepts", lambda replica, epoch: True),
+    ):
+        setattr(where, name, instead)
 
 
 _SABOTAGE = {"epochs": _no_epochs}

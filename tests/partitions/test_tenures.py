@@ -265,3 +265,26 @@ def test_the_owner_that_answers_and_its_epoch_are_in_the_metadata() -> None:
         await twins.close()
 
     run(main())
+
+
+def test_a_partition_is_busy_from_the_step_that_calls_a_function_until_its_result_is_handed_to_the_log() -> None:
+    async def main() -> None:
+        twins, node, partition = twins_of("w1")
+        seen: list[bool] = []
+        twins.hold("w1")
+        submitted = asyncio.ensure_future(node.desk.submit("tenures-work", 1, b"1.0", "w1"))
+        await asyncio.sleep(0.1)
+        seen.append(partition in node.engine.busy())  # the command is on its way to the log
+        node.log.let(partition)
+        await submitted
+        await asyncio.sleep(0.5)
+        assert len(BEGAN) == 1
+        seen.append(partition in node.engine.busy())
+        await asyncio.sleep(2)
+        seen.append(partition in node.engine.busy())
+        await node.desk.submit("tenures-nap", 1, b"null", "w1-nap")
+        await asyncio.sleep(0.5)
+        assert seen == [True, True, False] and list(node.engine.busy()) == [], "who waits for a timer is not busy"
+        await twins.close()
+
+    run(main())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from durable.sim.transcript import play
+from durable.figures.transcript import play
 
 if __name__ == "__main__":
     for path in sorted(Path(__file__).parent.glob("*.txt")):

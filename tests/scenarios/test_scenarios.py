@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from durable.sim.transcript import play
+from durable.figures.transcript import play
 
 TRANSCRIPTS = sorted(Path(__file__).parent.glob("*.txt"))
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sys
 
+from durable.figures.swarm import Swarm
 from durable.membership.member import NodeId
 from durable.sim.network import Faults
 from durable.sim.runs import play
-from durable.sim.swarm import Swarm
 
 
 def life_of_cores(seed: int) -> str:

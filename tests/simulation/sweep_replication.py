@@ -15,12 +15,13 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
 from replicamutations import world_class  # noqa: E402
+from replicaplots import PLOTS, plotted  # noqa: E402
 from replicaworld import KINDS, Violation  # noqa: E402
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=[*KINDS, *PLOTS])
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--mutation", default="")
@@ -29,7 +30,9 @@ def main() -> int:
     broken: list[tuple[int, str]] = []
     began = time.process_time()
     for seed in range(options.first, options.first + options.seeds):
-        world = world_class(options.mutation)(seed, mutation=options.mutation, **KINDS[options.kind])
+        broken_rule, kind = world_class(options.mutation), options.kind
+        world_of_it = plotted(broken_rule, kind) if kind in PLOTS else broken_rule
+        world = world_of_it(seed, mutation=options.mutation, **(PLOTS | KINDS)[kind])
         try:
             world.run()
         except Violation as violation:

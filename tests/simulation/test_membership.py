@@ -12,10 +12,7 @@ from collections import defaultdict
 
 import pytest
 
-from durable.membership import gossip
-from durable.membership.messages import Ping
-from durable.membership.tuning import Tuning
-from durable.sim.measures import (
+from durable.figures.measures import (
     agreement_s,
     first_detection_rounds,
     join_s,
@@ -23,8 +20,11 @@ from durable.sim.measures import (
     pauses,
     spread_s,
 )
+from durable.figures.swarm import Swarm
+from durable.membership import gossip
+from durable.membership.messages import Ping
+from durable.membership.tuning import Tuning
 from durable.sim.records import Sent
-from durable.sim.swarm import Swarm
 
 LAN = Tuning(interval_s=0.1, suspect_timeout_s=0.5)
 

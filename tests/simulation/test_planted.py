@@ -20,13 +20,13 @@ from random import Random
 
 import pytest
 
+from durable.figures.measures import first_detection_rounds, message_load, spread_s
+from durable.figures.swarm import Swarm
 from durable.membership import gossip, member, probe, view
 from durable.membership.member import MemberStatus, NodeId
 from durable.membership.swim import Swim
 from durable.sim.checks import Laws
-from durable.sim.measures import first_detection_rounds, message_load, spread_s
 from durable.sim.network import Faults
-from durable.sim.swarm import Swarm
 
 ALIVE, SUSPECT, DEAD, LEFT = MemberStatus
 

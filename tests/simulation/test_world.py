@@ -13,6 +13,7 @@ from durable.ports import Link
 from durable.sim import links
 from durable.sim.network import Faults
 from durable.sim.process import SOCKET_DATAGRAMS_MAX, SimProcess
+from durable.sim.work import FEW, make_runner, placed, steps
 from durable.sim.world import SimWorld
 
 
@@ -309,3 +310,28 @@ def test_entropy_is_another_in_each_process_and_life_and_the_same_for_a_seed() -
 
     assert drawn(1) == drawn(1)
     assert len({*drawn(1), *drawn(2)}) == 6
+
+
+def test_a_node_whose_disk_fails_ends_and_is_found_dead() -> None:
+    """It owns nothing any more, and nobody takes it for alive; started anew, it has what it had made durable before."""
+    with SimWorld(5, make_node=make_runner) as world:
+        world.start_converged(3)
+        host = world.node("node-2")._host
+        assert world.run_until(lambda: len(host.owned_now) > 0, 10.0)
+        world.machines["node-2"].disk.failing_syncs = 1
+        world.call("node-1", world.node("node-1").submit(steps, 1, workflow_id=placed("work", FEW)))  # each keeps a copy
+        assert world.run_until(lambda: not world.machines["node-2"].running, 10.0)
+        assert host.owned_now == {}
+        assert any("ended: StoreError" in line for line in world.trace)
+        names = ("node-1", "node-3")
+        assert world.run_until(lambda: all(len(world.node(name).ring.nodes) == 2 for name in names), 20.0)
+        world.start("node-2")
+        assert world.run_until(lambda: len(world.node("node-2")._host.owned_now) > 0, 20.0)
+
+
+def test_who_has_left_says_goodbye_on_its_connections() -> None:
+    with SimWorld(6) as world:
+        world.start_converged(3)
+        link = world.call("node-1", world.machines["node-1"].process.transport.connect(world.machines["node-3"].address))
+        world.leave("node-3")
+        assert world.run_until(lambda: link.closed, 10.0)

@@ -212,6 +212,16 @@ def test_an_execution_that_is_gone_or_not_done_or_different_is_found(healthy: He
     assert judge.told_is_recorded({}, replace(found, leftovers=["a timer of w"])) == ["left over: a timer of w"]
 
 
+def test_a_journal_that_lacks_its_start_is_found(healthy: Healthy) -> None:
+    workflow_id = next(name for name, one in healthy.load.told.items() if one.workflow == "chaos-three")
+    journal = keys.of(keys.partition_of(workflow_id), keys.JOURNAL, workflow_id)
+    start = min(key for key in healthy.copy.rows if key.startswith(journal))
+    rows = {key: value for key, value in healthy.copy.rows.items() if key != start}
+    found = judge.journals([replace(healthy.copy, rows=rows)])
+    (loss,) = [loss for loss in judge.told_is_recorded({}, found) if "cannot be read" in loss]
+    assert loss.startswith(f"{workflow_id} cannot be read: JournalCorrupted")
+
+
 def test_a_step_that_is_missing_is_found(healthy: Healthy) -> None:
     fewer = replace(healthy.journals, calls={})
     assert any("recorded 0 results of calls" in loss for loss in judge.told_is_recorded(healthy.load.told, fewer))
@@ -325,9 +335,9 @@ class Pretended:
     async def wait_converged(self, timeout_s: float = 1.0) -> None:
         return None
 
-    async def cut(self, pairs: list[tuple[str, str]]) -> None:
-        assert pairs and all(one != other for one, other in pairs)
-        self.cuts = pairs
+    async def cut(self, pairs: list[tuple[str, str]], deaf: list[tuple[str, str]]) -> None:
+        assert bool(pairs) != bool(deaf) and all(one != other for one, other in pairs + deaf)
+        self.cuts = pairs + deaf
 
     async def heal(self) -> None:
         self.cuts = []
@@ -393,6 +403,20 @@ def test_whatever_is_done_to_a_cluster_is_taken_back(seed: int) -> None:
         assert faults.failovers and set(faults.lives.values()) >= set(stay)
 
     asyncio.run(main())
+
+
+def test_the_longest_wait_does_not_count_the_time_of_faults() -> None:
+    def submit(client: str, target: str, began: float, ended: float, told: str | None = "created") -> history.Operation:
+        return history.Operation(client, "submit", target, (), began, ended, told)
+
+    hits = [Hit("kill", ("node-1",), 1.0, 4.0), Hit("pause", ("node-2",), 3.0, 5.0), Hit("loss", ("node-3",), 6.0, 7.0)]
+    waits = [
+        submit("a", "w", 0.5, INF, None), submit("a", "w", 2.0, 5.5), submit("b", "w", 2.0, 3.0), submit("a", "v", 5.25, 7.25),
+        submit("a", "never", 0.0, INF, None),
+    ]  # fmt: skip
+    assert judge.longest_wait_s(waits, hits) == 1.0  # a waited for w from 0.5 to 5.5, and 4 s of that there was a fault
+    assert judge.longest_wait_s(waits, []) == 5.0
+    assert judge.longest_wait_s([], hits) == 0.0
 
 
 def test_told_is_complete_only_with_a_result() -> None:

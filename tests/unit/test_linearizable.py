@@ -8,7 +8,7 @@ from itertools import permutations
 
 import pytest
 
-from durable.sim.linearizable import check, explain, parts
+from durable.linearizable import check, explain, parts
 
 INF = float("inf")
 

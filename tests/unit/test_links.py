@@ -485,6 +485,33 @@ def test_a_cut_ends_links_from_either_side_and_refuses_new_ones() -> None:
     between(body, cut=True)
 
 
+def test_a_link_goes_on_one_way_through_a_cut_of_the_other_and_ends_with_it() -> None:
+    async def body(a: End, b: End) -> None:
+        link = await a.transport.connect(b.at)
+        link.send(b"before")
+        await until(lambda: a.ear.heard == [b"re: before"])
+        (back,) = b.ear.links
+        a.transport.cut([], deaf=[b.at])
+        link.send(b"this way")
+        await until(lambda: b"this way" in b.ear.heard)
+        assert back.send(b"lost")
+        await until(lambda: a.dropped["cut"] == 2)
+        assert a.ear.heard == [b"re: before"] and not link.closed and not back.closed
+        with pytest.raises(Unreachable, match="cut off"):
+            await a.transport.connect(b.at)
+        b.transport.cut([], mute=[a.at])
+        assert back.send(b"lost") and b.dropped["cut"] == 1
+        with pytest.raises(Unreachable, match="cut off"):
+            await b.transport.connect(a.at)
+        a.transport.cut([])
+        await until(lambda: link.closed and back.closed)  # something is missing in it
+        b.transport.cut([])
+        (await a.transport.connect(b.at)).send(b"healed")
+        await until(lambda: b"healed" in b.ear.heard)
+
+    between(body, cut=True)
+
+
 def test_late_frames_keep_their_order_and_breaks_break() -> None:
     async def body(a: End, b: End) -> None:
         a.transport.faults(delay_s=0.02, seed=7)

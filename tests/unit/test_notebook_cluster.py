@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from durable.figures.swarm import Swarm
 from durable.membership.member import Member, MemberStatus, NodeAddress, NodeId
 from durable.notebook import (
     hash_ring,
     membership_matrix,
     membership_timeline,
+    node_load,
     packet_exchange,
     partition_map,
     ring_changes,
@@ -30,7 +32,6 @@ from durable.notebook.rings import CIRCLE, arcs, changed_hands, moved, shares
 from durable.routing.partitions import PartitionRing, first_hash
 from durable.routing.ring import HashRing, hash_of
 from durable.sim.records import Sent
-from durable.sim.swarm import Swarm
 
 NASTY = '<script>alert("x")</script> & \x00 \''
 KEYS = [f"order-{number}" for number in range(40)]
@@ -86,6 +87,7 @@ def figures(extra: str) -> list[Callable[[], Figure]]:
         lambda: ring_changes({extra: ring(nodes(3)), "after": ring(names)}, KEYS),
         lambda: partition_map({extra: ring(nodes(2), 150, PartitionRing), "after": ring(names, 150, PartitionRing)}),
         lambda: partition_map({0: extra, 1: None}),
+        lambda: node_load([*names, extra], ring(names), extra),
         lambda: membership_matrix({**views(swarm), extra: {extra: member(extra)}}, {extra: extra}),
         lambda: membership_timeline(swarm.beliefs, {extra: 1.0}),
         lambda: packet_exchange(sent, swarm.beliefs),
@@ -93,7 +95,7 @@ def figures(extra: str) -> list[Callable[[], Figure]]:
     ]
 
 
-@pytest.mark.parametrize("index", range(9))
+@pytest.mark.parametrize("index", range(10))
 def test_every_figure_is_well_formed_also_with_hostile_names_and_the_same_twice(index: int) -> None:
     one, two = figures(NASTY)[index](), figures(NASTY)[index]()
     ET.fromstring(one.html)
@@ -107,6 +109,7 @@ def test_every_figure_is_well_formed_also_with_hostile_names_and_the_same_twice(
         lambda: hash_ring(HashRing(), KEYS),
         lambda: ring_changes({"nobody": HashRing(), "one": ring(["node-1"], 1)}, KEYS),
         lambda: partition_map(PartitionRing()),
+        lambda: node_load([]),
         lambda: membership_matrix({}),
         lambda: membership_timeline([]),
         lambda: packet_exchange([]),
@@ -311,3 +314,15 @@ def test_whoever_came_to_it_alone_is_a_root_of_the_tree() -> None:
     graph = rumour_graph(sent, swarm.beliefs, "node-5", MemberStatus.SUSPECT)
     assert [name for name in graph if not graph.in_degree(name)] == ["node-1", "node-2"]
     assert list(graph.edges) == [("node-1", "node-4"), ("node-2", "node-3")]
+
+
+def test_the_load_counts_each_node_and_shows_what_its_share_would_be() -> None:
+    said = str(node_load(["node-1", "node-3", "node-1", "node-1"], ring(nodes(3)), "orders"))
+    assert [line.split()[:2] for line in said.splitlines()[1:]] == [["node-1", "3"], ["node-2", "0"], ["node-3", "1"]]
+    due = [float(line.split()[2]) for line in said.splitlines()[1:]]
+    assert due == [round(4 * share, 1) for share in shares(ring(nodes(3))).values()]
+    assert str(node_load(["ada"])).split() == ["node", "workflows", "ada", "1"]
+
+
+def test_owners_may_come_with_their_epochs() -> None:
+    assert owners_of({1: ("node-2", 7), 0: ("node-1", 3)}) == {0: "node-1", 1: "node-2"}

@@ -18,6 +18,7 @@ from durable.errors import (
     NotOwner,
     OutcomeUnknown,
     Overloaded,
+    StoreClosed,
     Unanswered,
     WorkflowAlreadyExists,
     WorkflowCancelled,
@@ -265,7 +266,7 @@ async def test_what_was_never_recorded_ends_as_no_quorum() -> None:
 
 @asynchronous
 async def test_what_may_have_been_recorded_ends_as_unknown_with_the_id() -> None:
-    for script in ([UNKNOWN], [UNKNOWN, NO_QUORUM], [UNKNOWN, NotOwner(3)]):
+    for script in ([UNKNOWN], [UNKNOWN, NO_QUORUM], [UNKNOWN, NotOwner(3)], [StoreClosed("it closes"), NotOwner(3)]):
         error = await end_of(raising(*script), submits)
         assert isinstance(error, OutcomeUnknown) and error.request_id == "id-1", script
     desk = raising(UNKNOWN)
@@ -291,7 +292,7 @@ async def test_silence_after_a_request_is_unknown() -> None:
 
 @asynchronous
 async def test_it_is_tried_until_it_is_answered() -> None:
-    desk = raising(NO_QUORUM, NotOwner(3), UNKNOWN, NO_QUORUM, None)
+    desk = raising(StoreClosed("it closes"), NotOwner(3), UNKNOWN, NO_QUORUM, None)
     assert await end_of(desk, submits) is None
     assert desk.asked == [("submit", "w", None, b"1", "id-1")] * 5
 

@@ -66,10 +66,11 @@ class Net:
         node = self.nodes[name] = Node(self, name, store or InMemoryStore.open(), syncer)
         return node
 
-    def post(self, sender: NodeId, to: NodeId, frame: bytes) -> None:
+    def post(self, sender: NodeId, to: NodeId, frame: bytes) -> bool:
         self.frames.append((sender, to, frame))
         if sender not in self.cut and to not in self.cut:
             self.loop.call_soon(self.nodes[to].log.receive, sender, frame)
+        return True
 
     async def born(self) -> None:
         names = tuple(self.nodes)

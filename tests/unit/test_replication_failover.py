@@ -84,6 +84,25 @@ def test_a_hand_over_leaves_a_partition_without_an_owner_for_less_than_twenty_mi
     assert cluster.run(1, until=cluster.all_owned) < 0.02
 
 
+@pytest.mark.parametrize(("done_after_s", "given_after_s"), [(2.0, 2.0), (100.0, 6.0)])
+def test_a_partition_with_something_under_way_is_handed_over_when_that_is_done_or_at_last_anyway(
+    done_after_s: float, given_after_s: float
+) -> None:
+    cluster = trio(rpc_timeout_s=60.0)
+    first, second = cluster.core("a").replica_set(0)[:2]
+    cluster.kill(first)
+    cluster.run(3)
+    cluster[second].busy = [0]
+    cluster.start(first)
+    owner = cluster.core(second).replicas[0].owner
+    assert owner is not None
+    cluster.run(20, until=lambda: owner.put_off_at is not None)
+    began = cluster.now
+    cluster.at(began + done_after_s, lambda: cluster[second].busy.clear())
+    cluster.run(20, until=lambda: cluster.owners().get(0) == first)
+    assert given_after_s <= cluster.now - began < given_after_s + 1.5
+
+
 def test_an_owner_that_is_cut_off_from_its_replicas_resigns_and_another_owns_though_membership_holds_it_alive() -> None:
     """Three digests missed are enough for a pre-vote: an owner that others see, but its replicas do not, holds nothing for ever."""
     cluster = trio(rpc_timeout_s=12.0)

@@ -162,6 +162,24 @@ def test_a_wiped_disk_under_an_old_name_has_no_vote_until_the_roster_knows_it() 
     assert cluster.core("b").voter and [cluster["b"].rows(p) for p in range(4)] == [[b"1"]] * 4
 
 
+def test_a_voter_whose_disk_is_wiped_while_a_newcomer_waits_comes_back_and_the_newcomer_gets_in() -> None:
+    """The newcomer's copies are not to wait for a copy on the disk that is no more, nor its return for the newcomer."""
+    for after_s in (0.0, 0.2, 1.2, 3.0):
+        cluster = cluster_with_data("a", "b", "c", partitions=16)
+        join(cluster, "d")
+        settle(cluster, 2)
+        join(cluster, "e")
+        cluster.run(after_s)
+        cluster["c"].stop()
+        cluster["c"].disk = type(cluster["c"].disk)(b"another disk")
+        cluster.start("c")
+        cluster.core("c").ask_in(cluster.now)
+        settle(cluster, 4)
+        cluster.run(3)
+        assert cluster.core("c").voter and cluster.core("e").voter
+        assert entries_of_all(cluster) == {(b"1",)}
+
+
 def test_a_wiped_disk_and_one_survivor_decide_nothing() -> None:
     """The wiped node forgot what it promised: its name alone makes no majority."""
     cluster = cluster_with_data("a", "b", "c")

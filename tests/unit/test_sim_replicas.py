@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from durable.errors import NotOwner
+from durable.figures.replicas import Replicas, Said, Told
+from durable.figures.transcript import play
 from durable.membership.member import NodeId
 from durable.replication.effects import Committed, Confirmed, Owned
 from durable.replication.messages import Append
-from durable.sim.replicas import Replicas, Said, Told
-from durable.sim.transcript import play
 
 A, B, C = (NodeId(f"node-{number}") for number in (1, 2, 3))
 

@@ -281,3 +281,32 @@ def test_the_time_without_a_process_is_known(store):
         assert killed < back < again <= now
 
     run(main())
+
+
+def test_a_gate_is_one_for_all_processes_and_says_who_came_and_who_went():
+    gate = support.gate()
+
+    def program(node: str) -> subprocess.Popen[bytes]:
+        code = f"import pickle, support; pickle.loads({cloudpickle.dumps(gate)!r}).wait()"
+        environment = {**os.environ, "PYTHONPATH": str(DEMOS), "CLUSTER_NODE_ID": node}
+        return subprocess.Popen([sys.executable, "-c", code], env=environment)
+
+    async def main():
+        first, second = program("node-1"), program("node-2")
+        assert sorted(await gate.came(2)) == ["node-1", "node-2"]
+        assert await gate.came(1, node="node-2") == ["node-2"]
+        assert await gate.went(0) == [] and first.poll() is None
+        gate.open()
+        assert await gate.went(1, node="node-2") == ["node-2"]
+        await gate.went(2)
+        assert [first.wait(30), second.wait(30)] == [0, 0]
+        gate.close()
+        assert await gate.came(0) == await gate.went(0) == [] and repr(gate) == "<gate, closed>"
+
+    run(main())
+
+
+def test_where_a_function_runs_is_said_by_its_process(monkeypatch):
+    assert support.here() == "the notebook"
+    monkeypatch.setenv("CLUSTER_NODE_ID", "node-7")
+    assert support.here() == "node-7"

@@ -221,6 +221,35 @@ def test_a_cut_stops_both_ways_until_it_is_taken_back() -> None:
     asyncio.run(run())
 
 
+def test_a_cut_of_one_way_lets_the_other_way_through() -> None:
+    async def run() -> None:
+        heard_a, heard_b = Heard(), Heard()
+        a, b = CutTransport(SocketTransport(LOOPBACK)), CutTransport(SocketTransport(LOOPBACK))
+        at_a, at_b = await a.open(heard_a), await b.open(heard_b)
+        a.cut([], deaf=[at_b])
+        b.cut([], mute=[at_a])
+        a.send(at_b, b"heard")
+        assert (await heard_b.datagrams.get())[1] == b"heard"
+        b.send(at_a, b"lost")
+        with pytest.raises(Unreachable, match="cut off"):
+            await b.ask(at_a, b"who?")
+        with pytest.raises(Unreachable, match="cut off"):
+            await a.ask(at_b, b"who?")  # heard, and the answer is lost
+        assert (a.dropped["cut"], b.dropped["cut"]) == (1, 2)
+        b.cut([])
+        b.send(at_a, b"lost at its end")
+        await counted(a.dropped, "cut", 2)
+        assert heard_a.datagrams.empty()
+        a.cut([])
+        b.send(at_a, b"healed")
+        assert (await heard_a.datagrams.get())[1] == b"healed"
+        assert await a.ask(at_b, b"who?") == b"heard: who?"
+        await a.close()
+        await b.close()
+
+    asyncio.run(run())
+
+
 def test_a_name_is_looked_up_beside_the_loop() -> None:
     async def run() -> None:
         names = Names(socket.AF_INET)

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from durable.figures.swarm import Swarm
 from durable.membership.member import MemberStatus, NodeId
 from durable.membership.messages import Ping, PingReq
 from durable.membership.tuning import Tuning
 from durable.sim.network import Faults
 from durable.sim.records import Sent
-from durable.sim.swarm import Swarm
 
 
 def first_detection_rounds(members: int, seed: int, crashes: int = 1) -> tuple[int, ...]:

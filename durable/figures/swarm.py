@@ -16,7 +16,7 @@ pause        as by SIGSTOP: packets pile up in its sockets (256, then they are l
 
 **Limits.** Nobody comes back: a name is started once.
 
-Read next: `durable.sim.measures`.
+Read next: `durable.figures.measures`.
 """
 
 from __future__ import annotations

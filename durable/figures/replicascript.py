@@ -1,6 +1,6 @@
 """Transcripts of the replicated journal: what copies of one partition say to each other, written down.
 
-`durable.sim.transcript` plays them; a transcript that begins with ``replicas`` is played by this stage.
+`durable.figures.transcript` plays them; a transcript that begins with ``replicas`` is played by this stage.
 
 =====================================  =======================================================================
 command                                does
@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from durable.errors import DurableError
+from durable.figures.replicas import RANGE, P, Replicas, Said, Told
 from durable.membership.member import NodeId
 from durable.replication import ROSTER, ZERO, Epoch, Message, ReplicationTuning
 from durable.replication.effects import Committed, Confirmed, Effect, Lost, Owned, RosterChanged
@@ -59,7 +60,6 @@ from durable.replication.messages import (
 )
 from durable.replication.messages import Confirmed as ConfirmedMessage
 from durable.replication.rows import decode_entry, decode_seal, is_seal
-from durable.sim.replicas import RANGE, P, Replicas, Said, Told
 
 QUIET = (Digest, DigestAnswer, AskChange, Plan, PlanReady, Confirm, ConfirmedMessage)
 """Said every second, whatever happens."""

@@ -17,7 +17,7 @@ run T                                  T seconds, every packet and change of bel
 run T changes                          only the changes of belief
 run T about X                          only packets from, to or about X, and beliefs of or about it
 members [A]                            what A (or everybody) believes
-replicas N seed S                      in place of ``nodes``: copies of a partition (`durable.sim.replicascript`)
+replicas N seed S                      in place of ``nodes``: copies of a partition (`durable.figures.replicascript`)
 =====================================  =======================================================================
 
 The clock starts when they do; what they said before, to find each other, is left out.
@@ -30,11 +30,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from durable.figures.replicascript import ReplicaStage
 from durable.membership.member import Claim, MemberStatus
 from durable.membership.messages import Exchange, Join, JoinAck, Packet, Ping, PingReq, Refused
 from durable.sim.network import Faults
 from durable.sim.records import Beliefs, Note, Sent
-from durable.sim.replicascript import ReplicaStage
 from durable.sim.world import SimWorld
 
 

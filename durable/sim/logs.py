@@ -1,0 +1,111 @@
+"""What the logs of one partition have to do with each other, on all disks of a world: nobody has what its owner has not.
+
+**How it works.** `Logs` is told of each batch before it is written (by `durable.sim.journals`), and holds, for each epoch, what
+the owner's own disk was ever told of its log. A row of a log is written by its owner first: what others copy leaves later.
+
+=============================  ========================================================================================
+law                            says
+=============================  ========================================================================================
+a prefix of its owner's        R3: a disk whose log is of an epoch holds the entries of that epoch's owner, and none other
+nothing behind a seal          R8: an entry behind a seal belongs to the generation that the seal names, or a later one
+every later owner has it       R2: whoever begins to own holds everything that was ever applied in its generation or before
+=============================  ========================================================================================
+
+**Limits.** What was never applied anywhere is not known to be committed. Entries below a log's base are judged by what they did.
+
+Read next: `durable.sim.work`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from durable.replication.messages import ZERO, Epoch
+from durable.replication.rows import PREFIX, ROSTER, State, applied_key, decode_seal, is_seal, log_key, log_prefix, state_key
+from durable.sim.checks import LawBroken
+
+if TYPE_CHECKING:
+    from durable.sim.process import Machine
+    from durable.sim.world import SimWorld
+
+STATES, LOGS, APPLIED = PREFIX + b"s", PREFIX + b"l", PREFIX + b"a"
+_state = msgspec.msgpack.Decoder(State)
+
+
+class Logs:
+    """The laws of the table."""
+
+    def __init__(self, world: SimWorld) -> None:
+        self._world = world
+        self._owned: dict[tuple[int, Epoch], dict[int, bytes]] = {}
+        self._applied: dict[int, Counter[int]] = {}
+        """By partition and generation: up to where it was applied anywhere."""
+
+    def written(self, machine: Machine, fresh: dict[bytes, bytes | None]) -> None:
+        """A batch is about to be written: what each of its keys will hold."""
+        found: dict[int, list[tuple[int, bytes]]] = {}
+        moved: dict[int, None] = {}
+        for key, value in fresh.items():
+            if value is None or not key.startswith(PREFIX):
+                continue
+            number = int.from_bytes(key[4:6], "big")
+            if key.startswith(LOGS):
+                found.setdefault(number, []).append((int.from_bytes(key[6:], "big"), value))
+            elif key.startswith(STATES):
+                moved[number] = None
+            elif key.startswith(APPLIED):
+                self._was_applied(machine, number, int.from_bytes(value, "big"), fresh)
+        for number in moved:
+            before, after = self._state(machine, number), self._state(machine, number, fresh)
+            if after.log_epoch != before.log_epoch and after.log_epoch != ZERO:
+                self._adopts(machine, number, after, fresh)
+                found.pop(number, None)
+        for number, entries in found.items():
+            self._look(machine, number, self._state(machine, number, fresh), sorted(entries), fresh)
+
+    def _state(self, machine: Machine, number: int, fresh: dict[bytes, bytes | None] | None = None) -> State:
+        key = state_key(number)
+        row = fresh.get(key) if fresh is not None and fresh.get(key) is not None else machine.disk.get(key)
+        return State() if row is None else _state.decode(row)
+
+    def _was_applied(self, machine: Machine, number: int, index: int, fresh: dict[bytes, bytes | None]) -> None:
+        generation = self._state(machine, number, fresh).generation
+        applied = self._applied.setdefault(number, Counter())
+        applied[generation] = max(applied[generation], index)
+
+    def _adopts(self, machine: Machine, number: int, state: State, fresh: dict[bytes, bytes | None]) -> None:
+        """Its log is of another epoch from now on: look at all of it."""
+        rows: dict[bytes, bytes | None] = {**machine.disk.rows(log_prefix(number))}
+        rows |= {key: value for key, value in fresh.items() if key.startswith(log_prefix(number))}
+        entries = sorted((int.from_bytes(key[6:], "big"), row) for key, row in rows.items() if row is not None)
+        self._look(machine, number, state, entries, fresh)
+        if machine.name != state.log_epoch[1]:
+            return
+        applied = fresh.get(applied_key(number)) or machine.disk.get(applied_key(number)) or b""
+        last = max([state.base, int.from_bytes(applied, "big"), *(index for index, _ in entries)])
+        needed = [index for generation, index in self._applied.get(number, Counter()).items() if generation <= state.generation]
+        if needed and last < max(needed):
+            facts = (f"partition {number}", state.log_epoch, f"it ends at {last}, and {max(needed)} was applied")
+            raise LawBroken("every later owner has it", self._world, machine.name, *facts)
+
+    def _look(
+        self, machine: Machine, number: int, state: State, entries: list[tuple[int, bytes]], fresh: dict[bytes, bytes | None]
+    ) -> None:
+        epoch = state.log_epoch
+        owned = self._owned.setdefault((number, epoch), {})
+        for index, entry in entries:
+            if index <= state.base:
+                continue
+            before = fresh.get(log_key(number, index - 1)) or machine.disk.get(log_key(number, index - 1))
+            if before is not None and is_seal(before) and number != ROSTER and state.generation < decode_seal(before).version:
+                facts = (f"partition {number}", f"entry {index}", f"generation {state.generation}", decode_seal(before).version)
+                raise LawBroken("nothing behind a seal", self._world, machine.name, *facts)
+            if epoch == ZERO:
+                continue
+            held = owned.setdefault(index, entry) if machine.name == epoch[1] else owned.get(index)
+            if held != entry:
+                where = f"partition {number}, entry {index}, epoch {epoch}"
+                raise LawBroken("a prefix of its owner's", self._world, machine.name, where)

@@ -1,0 +1,95 @@
+"""What a `LocalCluster` shows and does beside breaking things: the ring, the balance, and asking as a program in a node does.
+
+The workflow is defined here, in no module that a child could import: it travels, as a notebook's does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+import durable
+from durable import Context
+from durable.cluster import LocalCluster
+from durable.errors import ClusterError
+
+cloudpickle = pytest.importorskip("cloudpickle", reason="needs cloudpickle (durable[notebook])")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def as_in_a_notebook() -> Iterator[None]:
+    here = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(here)
+    yield
+    cloudpickle.unregister_pickle_by_value(here)
+
+
+@durable.function
+async def where() -> str:
+    return os.environ["CLUSTER_NODE_ID"]
+
+
+@durable.workflow("local-where")
+async def asking(ctx: Context, word: str) -> tuple[str, str]:
+    return word, await ctx.call(where)
+
+
+def on_cluster(n: int, body: Callable[[LocalCluster], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(100), LocalCluster(n, app=[asking], rpc_timeout=5.0) as cluster:
+            await cluster.wait_balanced()
+            await body(cluster)
+
+    asyncio.run(run())
+
+
+def test_what_is_handed_to_any_node_runs_where_the_ring_says_and_all_tell_the_same() -> None:
+    async def body(cluster: LocalCluster) -> None:
+        ring, told = cluster.ring(), {}
+        assert ring.nodes == cluster.nodes == cluster.ring("node-3").nodes
+        for number in range(12):
+            name = f"w{number}"
+            handle = await cluster.submit(asking, "ä", name, at=f"node-{number % 3 + 1}")
+            told[name] = list(await handle.result())
+            assert told[name] == ["ä", ring.get_node(name)] == ["ä", cluster.owner(name)]
+            assert (await handle.metadata()).epoch == cluster.epoch(name)
+        assert len({node for _, node in told.values()}) == 3
+        for node in cluster.nodes:
+            assert {name: await cluster.result(name, at=node) for name in told} == told
+
+    on_cluster(3, body)
+
+
+def test_what_a_node_refuses_is_said_here_and_a_node_that_is_down_is_not_asked() -> None:
+    async def body(cluster: LocalCluster) -> None:
+        with pytest.raises(ClusterError, match="no execution"):
+            await cluster.result("nobody", at="node-2")
+        await (await cluster.submit(asking, "a", "w", at="node-1")).result()
+        with pytest.raises(ClusterError, match="w"):
+            await cluster.submit(asking, "b", "w", at="node-2")
+        await cluster.kill("node-2")
+        with pytest.raises(ClusterError, match="gone"):
+            await cluster.submit(asking, "a", "x", at="node-2")
+
+    on_cluster(3, body)
+
+
+def test_the_balance_is_lost_with_a_node_and_comes_back_without_it_and_with_it() -> None:
+    async def body(cluster: LocalCluster) -> None:
+        before = cluster.owners()
+        await cluster.kill("node-2")
+        assert not cluster.balanced()
+        await cluster.wait_balanced()
+        assert cluster.ring().nodes == ("node-1", "node-3")
+        moved = [number for number, owner in cluster.owners().items() if owner[0] != before[number][0]]
+        assert moved == [number for number, owner in before.items() if owner[0] == "node-2"]
+        assert all(cluster.owners()[number][1] > before[number][1] for number in moved)
+        await cluster.restart("node-2")
+        await cluster.wait_balanced()
+        assert {number: owner for number, (owner, _) in cluster.owners().items()} == {n: owner for n, (owner, _) in before.items()}
+
+    on_cluster(3, body)
