@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from durable.membership.member import NodeId
 from durable.replication.home import PROMISED
-from durable.replication.messages import ZERO, Epoch, HandOver, Prepare, PreVote, PreVoted, Promise, Refused
+from durable.replication.messages import ZERO, Behind, Epoch, HandOver, Prepare, PreVote, PreVoted, Promise, Refused
 from durable.replication.transfer import Kind, Transfer
 
 if TYPE_CHECKING:
@@ -132,6 +132,9 @@ class Election:
 
     def on_pre_vote(self, sender: NodeId, vote: PreVote) -> None:
         replica = self.replica
+        if vote.generation > replica.known_generation:
+            replica.home.send(sender, Behind(replica.partition, vote.generation, ZERO))  # it never got what that began with
+            return
         if replica.is_past(sender, vote.generation) or not replica.may_vote() or not replica.is_member(sender):
             return
         gone = self.owner_seems_gone() or sender == replica.promised[1]

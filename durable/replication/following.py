@@ -156,7 +156,7 @@ def on_base(replica: Replica, sender: NodeId, base: Base) -> None:
     if base.members.get(home.me) != home.store_id or not base.held or home.suspect:
         return
     if transfer is None or transfer.generation < base.generation:
-        Transfer(replica, Kind.BASE, sender, base.generation, base.members, base.promised, base.index).begin()
+        Transfer(replica, Kind.BASE, sender, base.generation, base.members, base.promised, base.index, base.log_epoch).begin()
 
 
 def on_superseded(replica: Replica, sender: NodeId, news: Superseded) -> None:

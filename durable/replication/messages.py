@@ -238,7 +238,10 @@ class HandOver(Struct, frozen=True, array_like=True, tag=18):
 
 
 class Base(Struct, frozen=True, array_like=True, tag=19):
-    """R8. The generation before this one was sealed, and that is committed; it ended at ``index``. ``held``: I can give it."""
+    """R8. The generation before this one was sealed, and that is committed; it ended at ``index``. ``held``: I can give it.
+
+    With a ``log_epoch``: the generation has had an owner since, and this is its log up to ``index``, not only what it began with.
+    """
 
     partition: _Partition
     generation: _Number
@@ -246,6 +249,7 @@ class Base(Struct, frozen=True, array_like=True, tag=19):
     index: _Number
     promised: Epoch
     held: bool
+    log_epoch: Epoch = ZERO
 
 
 class BaseHeld(Struct, frozen=True, array_like=True, tag=20):

@@ -229,6 +229,13 @@ class Replica:
         self.ready = True
         self.election.stop()
 
+    def may_give_whole(self, node: NodeId, log_epoch: Epoch) -> bool:
+        """R8. A member that never came to hold what this generation began with may have this copy as it stands, under the epoch of
+        its log: it has promised nobody anything in this generation, so it is as if that epoch's Sync had reached it late.
+        """
+        held = self.ready and self.owner is None and not self.next_generation and self.is_member(self.home.me)
+        return held and self.partition != ROSTER and self.adopted(log_epoch) and log_epoch != ZERO and self.is_member(node)
+
     def _see_seal(self) -> None:
         log = self.log
         self.sealed = log.sealed and decode_seal(log.entries[-1]).version > self.generation

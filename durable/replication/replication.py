@@ -345,6 +345,8 @@ class Replication:
                 replica = self.replicas[partition] = self.replica_class(home, partition)
             if replica is not None:
                 self._of_replica[kind](replica, sender, message)
+            elif kind is messages.PreVote:
+                home.send(sender, messages.Behind(partition, message.generation, ZERO))  # type: ignore[union-attr]
 
     def tick(self, now: float) -> None:
         """Do what is due. Calling it early, or twice, does nothing."""
@@ -461,3 +463,9 @@ def _on_refused(replica: Replica, sender: NodeId, refused: messages.Refused) -> 
 def _on_behind(replica: Replica, sender: NodeId, behind: messages.Behind) -> None:
     if replica.owner is not None and behind.epoch == replica.owner.epoch:
         replica.owner.sync(sender)
+    elif behind.generation == replica.generation and replica.may_give_whole(sender, replica.log_epoch):
+        last, log_epoch = replica.log.last, replica.log_epoch
+        base = messages.Base(
+            replica.partition, replica.generation, replica.members, last, replica.promised, True, log_epoch
+        )
+        replica.home.send_synced(sender, base)

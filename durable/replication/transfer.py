@@ -10,7 +10,8 @@ kind        who fetches                           from whom, until              
 CANDIDATE   who has a majority's promises         the best of them; its last         its log is of the new epoch, it owns
 SYNC        whose log is not of the epoch         the owner; the epoch's beginning   its log is of that epoch; Ack
 CATCH_UP    who missed entries of the epoch       the owner; what it was told of     the entries are appended; Ack
-BASE        a member of the next generation       who knows the seal; the seal       it takes part in that generation
+BASE        a member of the next generation       who holds that; the seal, or all   it takes part in that generation
+                                                  that an owner put behind it
 ==========  ====================================  =================================  ======================================
 
 **How it works.** The one who fetches asks for a piece, gets it, asks for the next; who is asked remembers nothing. It fetches
@@ -46,11 +47,19 @@ class Kind(Enum):
 class Transfer:
     """One log under way. ``end`` is the last index staged; complete when it has reached ``floor``."""
 
-    __slots__ = ("bytes", "commit", "end", "entries", "epoch", "floor", "generation", "heard_at", "kind", "members", "number",
-                 "replica", "rows", "snapshot_index", "source", "start")  # fmt: skip
+    __slots__ = ("bytes", "commit", "end", "entries", "epoch", "floor", "generation", "heard_at", "kind", "log_epoch", "members",
+                 "number", "replica", "rows", "snapshot_index", "source", "start")  # fmt: skip
 
     def __init__(
-        self, replica: Replica, kind: Kind, source: NodeId, generation: int, members: Members, epoch: Epoch, floor: int
+        self,
+        replica: Replica,
+        kind: Kind,
+        source: NodeId,
+        generation: int,
+        members: Members,
+        epoch: Epoch,
+        floor: int,
+        log_epoch: Epoch = ZERO,
     ) -> None:
         self.replica = replica
         self.kind = kind
@@ -59,6 +68,8 @@ class Transfer:
         self.members = members
         self.epoch = epoch
         self.floor = floor
+        self.log_epoch = log_epoch if kind is Kind.BASE else epoch
+        """Whose log this is, when it is here: nobody's, for what a generation begins with."""
         self.start = (replica.log.last if kind is Kind.CATCH_UP else replica.commit) + 1
         self.end = self.start - 1
         self.entries: list[bytes] = []
@@ -90,7 +101,7 @@ class Transfer:
 
     @property
     def _name(self) -> Epoch:
-        return ZERO if self.is_base else self.epoch
+        return self.log_epoch
 
     def _go_on(self) -> None:
         if self.replica.is_whole(self):
@@ -118,7 +129,7 @@ class Transfer:
     def on_snapshot(self, piece: SnapshotPiece) -> None:
         home = self.replica.home
         if piece.number == 0:
-            if piece.index <= self.end or (self.is_base and piece.index > self.floor):
+            if piece.index <= self.end or (self.log_epoch == ZERO and piece.index > self.floor):
                 return  # nothing new in it, or more than the generation began with
             self.rows, self.number, self.bytes, self.snapshot_index = [], 0, 0, piece.index
         if self.rows is None or piece.number != self.number or piece.index != self.snapshot_index:
@@ -181,7 +192,7 @@ class Transfer:
         replica, partition, log = self.replica, self.replica.partition, self.replica.log
         if self.generation != replica.generation or not replica.ready:
             replica.enter(self.generation, self.members)
-        epoch = ZERO if self.is_base else self.epoch
+        epoch = self.log_epoch
         if self.rows is not None:
             index = self.snapshot_index
             replica.log = LogTail(index, self.entries)
@@ -209,6 +220,8 @@ def serve(replica: Replica, sender: NodeId, fetch: Fetch) -> None:
             return
     elif replica.is_past(sender, fetch.generation) or fetch.generation != replica.generation:
         return
+    elif replica.may_give_whole(sender, epoch):
+        pass
     elif not replica.accepts(epoch):
         home.send(sender, Refused(replica.partition, fetch.generation, epoch, replica.promised))
         return
