@@ -25,7 +25,7 @@ async def main() -> None:
         await cluster.wait_until(lambda: all(cluster.owner(order) == ring.get_node(order) for order in ORDERS))
 
         for order in ORDERS:
-            await cluster.submit(process_order, order, workflow_id=order)  # to whichever node answers
+            await cluster.submit(process_order, order, workflow_id=order)  # wherever that is
         for number, order in enumerate(ORDERS):
             door = cluster.nodes[number % 3]
             async with await cluster.client(door) as client:  # knows this one node's address

@@ -68,8 +68,8 @@ class ClusterConfig:
     bind_address: NodeAddress = LOOPBACK
     """Where to listen, also as "host:port". Port 0 lets the system choose."""
     seed_nodes: Sequence[NodeAddress] = ()
-    """Members to ask at the start, also as "host:port"; names are looked up at each attempt. Its own address is skipped, so
-    that all nodes may be given one list."""
+    """Members to ask at the start, also as "host:port"; names are looked up at each attempt. Nodes that found a cluster
+    together are given one list, their own addresses included: it begins when all of them are up."""
     advertise_address: NodeAddress | None = None
     """Where others reach this node; required if it binds a wildcard. None: where it binds."""
     secret_key: str | Sequence[str] | None = field(default=None, repr=False)
@@ -81,7 +81,8 @@ class ClusterConfig:
     gossip_interval: float = 1.0
     """One protocol period: every member probes one other in it. The other pauses of membership follow from it."""
     suspect_timeout: float = 5.0
-    """How long a suspect has at least to refute before it is held dead, and another may take over its partitions."""
+    """How long a suspect has at least to refute before it is held dead. What it owns is taken over sooner: an owner that is
+    silent for three gossip intervals is given up."""
     dead_timeout: float = 30.0
     """How long a dead member stays in the list. It stays a voter of the journal for longer."""
     virtual_nodes_per_node: int = 150

@@ -45,12 +45,17 @@ class Founding:
         self.look(members)
 
     def waits_for(self, members: Mapping[NodeAddress, NodeId]) -> str | None:
-        """Where the birth still waits for a member, in words; None if it waits for none, or is none of this node's."""
-        seeds = self._seeds or ()
-        missing = ", ".join(str(seed) for seed in seeds if seed not in members)
-        if self._log.core.roster is not None or self._me not in seeds or not missing:
+        """Why there is no roster yet, in words; None if there is one."""
+        if self._log.core.roster is not None:
             return None
-        return f"the cluster begins when each of its seeds is up, and accepts nothing until then; missing: {missing}"
+        if self._seeds is None:
+            return (
+                f"it is not in its own list of seeds, so it founds no cluster, and waits to be let into one. If there is none "
+                f"yet, give all founders one list, {self._me} included"
+            )
+        if missing := ", ".join(str(seed) for seed in self._seeds if seed not in members):
+            return f"the cluster begins when each of its seeds is up, and accepts nothing until then; missing: {missing}"
+        return "the seeds have not founded a cluster yet: were all told the same list, and are their stores empty?"
 
     def look(self, members: Mapping[NodeAddress, NodeId]) -> None:
         """The membership has changed, perhaps all of the list is there now; or a roster came."""

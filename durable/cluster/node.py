@@ -73,7 +73,8 @@ class ClusterNode(Face):
 
     ::
 
-        storage = NodeStorage.make(RocksDBStore.open("node-1"))
+        store = durable.storage.open_store("node-1.db")                                          # yours to close, at the end
+        storage = durable.NodeStorage.make(store)
         async with ClusterNode(ClusterConfig.from_env(), storage, [process_order]) as node:      # joins; at the end, leaves
             handle = await node.submit(process_order, order, workflow_id="order-7")              # wherever it runs
             print(await handle.result())

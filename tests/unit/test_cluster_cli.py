@@ -130,6 +130,13 @@ def test_founders_say_which_seed_is_missing(tmp_path: Path) -> None:
             assert line(process, "accepts nothing until then").endswith("missing: 127.0.0.1:1")
 
 
+def test_a_founder_that_is_not_in_its_list_is_told_so(tmp_path: Path) -> None:
+    with node("--id", "a") as first:
+        address = line(first, "listens on").rpartition(" ")[2]
+        with node("--id", "b", "--seeds", address, "--data", str(tmp_path / "b.db"), "--witness") as process:
+            assert "give all founders one list" in line(process, "waits: it is not in its own list of seeds")
+
+
 def test_a_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -124,12 +124,18 @@ class Several:
         command = [sys.executable, "-m", *words]
         if line.endswith("&"):
             self.nodes[words[words.index("--id") + 1]] = subprocess.Popen(
-                command, cwd=self.folder, env=self.given, stdout=subprocess.DEVNULL
+                command, cwd=self.folder, env=self.given, stdout=subprocess.PIPE
             )
             return ""
         done = subprocess.run(command, cwd=self.folder, env=self.given, capture_output=True, text=True, timeout=90, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+    def wait_until_joined(self) -> None:
+        for name, node in self.nodes.items():
+            assert node.stdout is not None
+            assert any(f"{name} has joined".encode() in line for line in node.stdout), f"{name} ended before it had joined"
 
 
 @pytest.fixture
@@ -138,23 +144,27 @@ def several(tmp_path: Path) -> Iterator[Several]:
     yield made
     for node in made.nodes.values():
         node.kill()
-        node.wait()
+        node.communicate()
 
 
 def test_three_nodes_are_one_cluster_and_one_of_them_may_be_killed(
     several: Several, order: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (block,) = re.findall(r"```sh\n(seeds=.*?)```", (ROOT / "README.md").read_text("utf8"), re.DOTALL)
-    first, *commands = several.here(block).splitlines()
-    lines = [line.replace("$seeds", first.removeprefix("seeds=")) for line in commands]
-    said = [several.play(line) for line in lines]
-    assert said[-2] == "order-7\n"
-    assert "process_order" in said[-1] and "WAITING" in said[-1]
+    found = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text("utf8"), re.DOTALL)
+    starting, asking = (several.here(block) for block in found if "$seeds" in block)
+    first, *starts = starting.splitlines()
+    lines = [line.replace("$seeds", first.removeprefix("seeds=")) for line in (*starts, *asking.splitlines())]
+    for line in lines[:3]:
+        several.play(line)
+    several.wait_until_joined()
+    assert several.play(lines[3]) == "order-7\n"
+    said = several.play(lines[4])
+    assert "process_order" in said
 
-    owner = next(node for node in several.nodes if node in said[-1])
+    owner = next(node for node in several.nodes if node in said)
     several.nodes[owner].kill()
-    shown = several.play(lines[-1])  # waits until it has another owner
-    assert "WAITING" in shown and owner not in shown
+    shown = several.play(lines[4])  # waits until it has another owner
+    assert "process_order" in shown and owner not in shown
 
     program, last_line = several.here(blocks()[2]).rstrip().rsplit("\n", 1)
     assert last_line == "asyncio.run(approve())"
