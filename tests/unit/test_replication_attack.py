@@ -157,6 +157,14 @@ def test_an_entry_that_is_none_is_not_appended(wild: bytes) -> None:
     assert node.replica.log_epoch == (1, B)
 
 
+def test_nobody_speaks_in_the_name_of_no_epoch() -> None:
+    node = Alone()
+    nobody = ZERO[1]
+    node.told(nobody, Hello(b"disk", b"cluster", 1, True))
+    node.told(nobody, Append(0, 1, ZERO, 0, [entry(b"1")], 1))
+    assert node.replica.log.last == 0
+
+
 def test_a_base_of_the_rosters_log_is_not_taken() -> None:
     node = Alone()
     assert node.told(B, Base(ROSTER, 2, MEMBERS, 2, (1, B), True)) == []
