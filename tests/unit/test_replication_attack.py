@@ -43,12 +43,12 @@ ROSTER_1 = Roster(1, b"cluster", MEMBERS, (), TUNING.settings)
 class Alone:
     """Node ``a`` with what it is sent by hand."""
 
-    def __init__(self) -> None:
-        self.core = Replication(A, MEMBERS[A], tuning=TUNING, random=Random(1))
+    def __init__(self, now: float = 0.0) -> None:
+        self.core = Replication(A, MEMBERS[A], tuning=TUNING, random=Random(1), now=now)
         for node, store in {**MEMBERS, D: b"disk-d"}.items():
-            self.core.receive(0.0, node, Hello(store, b"cluster" if node != D else b"", 1, True))
-            self.core.seen(0.0, node, True)
-        self.core.receive(0.0, B, RosterNews(ROSTER_1))
+            self.core.receive(now, node, Hello(store, b"cluster" if node != D else b"", 1, True))
+            self.core.seen(now, node, True)
+        self.core.receive(now, B, RosterNews(ROSTER_1))
         self.effects = self.core.effects()
 
     def told(self, sender: NodeId, message: Any) -> list[Any]:
@@ -117,6 +117,18 @@ def test_a_suspect_disk_does_not_say_that_it_holds_a_base() -> None:
     node = Alone()
     node.core.distrust(0.0, "a failed fsync")
     assert node.told(B, Base(0, 1, MEMBERS, 1, ZERO, True)) == []
+
+
+def owning(now: float) -> Replication:
+    core = Alone(now).core
+    for message in (HandOver(0, 1, ZERO), Promise(0, 1, (1, A), ZERO, 0, 0), Ack(0, 1, (1, A), 0)):
+        core.receive(now, B, message)
+        carried_out(core, now)
+    return core
+
+
+def test_a_round_of_reads_is_not_confirmed_by_an_answer_to_an_earlier_life() -> None:
+    assert owning(1.0).confirm(1.0, 0) != owning(9.0).confirm(9.0, 0)
 
 
 # Nonsense
@@ -235,11 +247,8 @@ def carried_out(core: Replication, now: float) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([B, C, D]), st.one_of([of_kind(kind) for kind in KINDS])), max_size=25), st.booleans())
 def test_whatever_a_peer_says_nothing_raises_and_no_promise_falls(said: list[tuple[NodeId, Any]], owns: bool) -> None:
-    core = Alone().core
+    core = owning(0.0) if owns else Alone().core
     if owns:
-        for message in (HandOver(0, 1, ZERO), Promise(0, 1, (1, A), ZERO, 0, 0), Ack(0, 1, (1, A), 0)):
-            core.receive(0.0, B, message)
-            carried_out(core, 0.0)
         core.append(0.0, 0, [(b"\0\0k", b"v")])
         core.confirm(0.0, 0)
     now, epoch = 0.0, core.epoch(0)
