@@ -318,11 +318,9 @@ class Replication:
         home = self.home
         home.now = now
         kind = type(message)
-        if not sender or sender == home.me:
-            home.dropped["stranger"] += 1  # no name is that of no epoch
-        elif kind is Hello:
+        if kind is Hello and sender:  # no name is that of no epoch
             self._voters.on_hello(sender, message)  # type: ignore[arg-type]
-        elif sender in self._voters.foreign or sender not in home.stores:
+        elif sender in self._voters.foreign or sender not in home.stores or sender == home.me:
             home.dropped["stranger"] += 1
         elif kind in self._of_node:
             self._of_node[kind](sender, message)
