@@ -49,6 +49,7 @@ class Voters:
         self.replicas = replicas
         self.replica_class = replica_class
         self.witness = witness
+        home.standing = not witness
         self.roster: Roster | None = None
         self.sets: list[Members] = []
         self.wishes: dict[NodeId, AskChange] = {}

@@ -131,6 +131,14 @@ def test_a_round_of_reads_is_not_confirmed_by_an_answer_to_an_earlier_life() -> 
     assert owning(1.0).confirm(1.0, 0) != owning(9.0).confirm(9.0, 0)
 
 
+def test_who_is_started_as_a_witness_owns_nothing_also_while_the_roster_does_not_know() -> None:
+    core = Replication(A, MEMBERS[A], tuning=TUNING, random=Random(1), witness=True)
+    core.receive(0.0, B, Hello(MEMBERS[B], b"cluster", 1, True))
+    core.receive(0.0, B, RosterNews(ROSTER_1))
+    core.receive(0.0, B, HandOver(0, 1, ZERO))
+    assert core.epoch(0) == ZERO
+
+
 # Nonsense
 
 
