@@ -136,7 +136,7 @@ class Host:
         self.server.link_lost(link)
 
     def _replication(self, data: bytes) -> None:
-        length = data[1]
+        length = int.from_bytes(data[1:2])
         try:
             sender = NodeId(data[2 : 2 + length].decode())
             self.log.receive(sender, data[2 + length :])

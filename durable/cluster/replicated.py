@@ -164,7 +164,7 @@ class ReplicatedLog:
 
     def receive(self, sender: NodeId, frame: bytes) -> None:
         """A frame of a peer. Raises `ProtocolError` for what cannot be understood; then nothing was done."""
-        if self._closed:
+        if self._closed or self._failure is not None:
             return
         messages = decode(frame)
         now = self._loop.time()

@@ -37,7 +37,7 @@ from durable.replication.messages import (
 )
 from durable.replication.moving import Move
 from durable.replication.replica import Replica
-from durable.replication.rows import ROSTER
+from durable.replication.rows import ROSTER, is_entry
 from durable.replication.transfer import Kind, Transfer
 
 
@@ -88,6 +88,8 @@ def on_append(replica: Replica, sender: NodeId, append: Append) -> None:
     elif not replica.fits(epoch, append.prev):
         if replica.transfer is None:
             replica.home.send(sender, Behind(replica.partition, append.generation, epoch))
+    elif not all(map(is_entry, append.entries)):
+        replica.home.dropped["no entry"] += 1
     elif not replica.home.suspect:
         take_entries(replica, append.prev, append.entries, append.commit)
 
@@ -149,11 +151,13 @@ def on_piece(replica: Replica, sender: NodeId, piece: Piece | SnapshotPiece) -> 
 def on_base(replica: Replica, sender: NodeId, base: Base) -> None:
     """R8. Somebody knows that the generation before ``base.generation`` was sealed, and where it ended."""
     home = replica.home
+    if home.suspect:
+        return
     if replica.known_generation >= base.generation:
         home.send_synced(sender, BaseHeld(replica.partition, base.generation))
         return
     transfer = replica.transfer
-    if base.members.get(home.me) != home.store_id or not base.held or home.suspect:
+    if base.members.get(home.me) != home.store_id or not base.held or replica.partition == ROSTER:
         return
     if transfer is None or transfer.generation < base.generation:
         Transfer(replica, Kind.BASE, sender, base.generation, base.members, base.promised, base.index, base.log_epoch).begin()
@@ -161,7 +165,7 @@ def on_base(replica: Replica, sender: NodeId, base: Base) -> None:
 
 def on_superseded(replica: Replica, sender: NodeId, news: Superseded) -> None:
     """R8. What this copy is part of is over. If it has no part in what follows, it asks until it may go."""
-    if news.generation <= max(replica.known_generation, replica.superseded):
+    if news.generation <= max(replica.known_generation, replica.superseded) or not news.members:
         return
     replica.superseded = news.generation
     replica.step_down(f"the partition has moved to the replica set of roster {news.generation}")

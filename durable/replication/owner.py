@@ -111,7 +111,7 @@ class Owner:
 
     def on_ack(self, sender: NodeId, ack: Ack) -> None:
         peer = self.peers.get(sender)
-        if peer is None or ack.epoch != self.epoch or not self.speaks(sender):
+        if peer is None or ack.epoch != self.epoch or ack.generation != self.replica.generation or not self.speaks(sender):
             return
         peer.heard_at = self.replica.home.now
         if ack.last > peer.match:

@@ -35,7 +35,8 @@ class Reads:
     def __init__(self, home: Home, replicas: dict[int, Replica]) -> None:
         self._home = home
         self._replicas = replicas
-        self._number = 0
+        self._number = int(home.now * 1_000_000)
+        """Of the next round. Not one of an earlier life of this node: its answers may still be on their way."""
         self._open: dict[int, Epoch] = {}
         self._rounds: dict[int, Round] = {}
 

@@ -162,7 +162,9 @@ class Replica:
         """Whether a message is of a generation that is over; its sender is told."""
         if generation >= self.known_generation:
             return False
-        self.home.send(sender, Superseded(self.partition, self.known_generation, self.next_members or self.members))
+        members = self.next_members or self.members
+        if members:  # a deleted learner knows of none
+            self.home.send(sender, Superseded(self.partition, self.known_generation, members))
         return True
 
     def preferred(self) -> NodeId | None:
@@ -338,14 +340,16 @@ class Replica:
         self.home.persist([*deletes, self.state_row()])
 
     def forget(self) -> None:
-        """Nobody needs this copy any more. What was promised is kept."""
+        """Nobody needs this copy any more. What was promised is kept, and where the partition went: others will ask."""
         self.step_down("this copy is not needed any more")
+        move = self.move
         self.transfer = self.move = None
         self.log = LogTail()
         self.applied = self.commit = 0
         self.ready = self.sealed = False
-        self.generation, self.log_epoch = self.known_generation, ZERO
-        self.members, self.order, self.next_members, self.next_generation = {}, (), {}, 0
+        self.generation, self.log_epoch = (self.known_generation if move is None else move.generation), ZERO
+        self.members = {} if move is None else move.members
+        self.order, self.next_members, self.next_generation = tuple(self.members), {}, 0
         key = applied_row(self.partition, 0)[0]
         clear = (self.partition.to_bytes(2, "big"), log_prefix(self.partition))
         self.home.drop(self.partition, clear, [(key, None), self.state_row()])

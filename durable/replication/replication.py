@@ -332,7 +332,7 @@ class Replication:
         home = self.home
         home.now = now
         kind = type(message)
-        if kind is Hello:
+        if kind is Hello and sender:  # no name is that of no epoch
             self._voters.on_hello(sender, message)  # type: ignore[arg-type]
         elif sender in self._voters.foreign or sender not in home.stores or sender == home.me:
             home.dropped["stranger"] += 1

@@ -26,8 +26,9 @@ from __future__ import annotations
 from durable.membership.member import NodeId
 from durable.replication.home import Home
 from durable.replication.messages import AskChange, Members, Plan, PlanReady, Roster
+from durable.replication.tuning import ReplicationTuning
 from durable.routing.partitions import first_hash
-from durable.routing.ring import HashRing
+from durable.routing.ring import VIRTUAL_NODES_MAX, HashRing
 
 FRESH_INTERVALS = 5
 """A wish, a plan or a report that was not repeated for so long is forgotten."""
@@ -42,6 +43,18 @@ class SliceRing(HashRing):
 
     def place(self, key: str) -> int:
         return first_hash(int(key), self._partitions)
+
+
+def is_sound(roster: Roster, known: Roster | None, tuning: ReplicationTuning) -> bool:
+    """Whether replica sets can be made of it, and it does not change what was fixed at birth."""
+    if known is not None:
+        return bool(roster.voters) and roster.settings == known.settings
+    try:
+        numbers = {name: int(roster.settings[name]) for name in tuning.settings}
+    except (KeyError, ValueError):
+        return False
+    ring = 0 < numbers["virtual_nodes_per_node"] <= VIRTUAL_NODES_MAX and numbers["replicas"] > 0
+    return ring and bool(roster.voters) and roster.version > 0 and numbers["partitions"] == tuning.partitions
 
 
 def replica_sets(roster: Roster) -> list[Members]:

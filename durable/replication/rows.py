@@ -98,6 +98,22 @@ def decode_seal(entry: bytes) -> Seal:
     return _seal.decode(entry)
 
 
+def is_entry(entry: bytes) -> bool:
+    """Whether it can be applied: what cannot must not get into a log, where it would stay.
+
+    >>> is_entry(encode_entry([])), is_entry(b""), is_entry(b"noise")
+    (True, False, False)
+    """
+    try:
+        if is_seal(entry):
+            decode_seal(entry)
+        else:
+            decode_entry(entry)
+    except (msgspec.DecodeError, UnicodeDecodeError, IndexError):
+        return False
+    return True
+
+
 def log_key(partition: int, index: int) -> bytes:
     return b"\xff\xffRl" + (partition << 64 | index).to_bytes(10, "big")
 

@@ -31,7 +31,7 @@ from durable.ports import Write
 from durable.replication.effects import SendSnapshot
 from durable.replication.log import LogTail
 from durable.replication.messages import ZERO, BaseHeld, Epoch, Fetch, Members, Piece, Refused, SnapshotPiece
-from durable.replication.rows import ROSTER, applied_row, log_key, log_prefix
+from durable.replication.rows import ROSTER, applied_row, is_entry, log_key, log_prefix
 
 if TYPE_CHECKING:
     from durable.replication.replica import Replica
@@ -113,7 +113,10 @@ class Transfer:
         return (sender, message.generation, message.epoch) == (self.source, self.generation, self._name)
 
     def on_piece(self, piece: Piece) -> None:
-        if piece.start != self.end + 1 or not piece.entries:
+        if self.number or piece.start != self.end + 1 or not piece.entries:
+            return  # in the middle of a snapshot: an answer to an older question, which would end the transfer with half of it
+        if not all(map(is_entry, piece.entries)):
+            self.replica.home.dropped["no entry"] += 1
             return
         self.entries += piece.entries
         self.end += len(piece.entries)
@@ -132,6 +135,7 @@ class Transfer:
             if piece.index <= self.end or (self.log_epoch == ZERO and piece.index > self.floor):
                 return  # nothing new in it, or more than the generation began with
             self.rows, self.number, self.bytes, self.snapshot_index = [], 0, 0, piece.index
+            self.entries, self.end = [], self.start - 1  # they stood on an older snapshot, if there was one
         if self.rows is None or piece.number != self.number or piece.index != self.snapshot_index:
             return
         self.rows += piece.rows

@@ -31,7 +31,7 @@ from durable.replication.messages import (
     RosterNews,
 )
 from durable.replication.replica import Replica
-from durable.replication.roster import FRESH_INTERVALS, Planner, replica_sets
+from durable.replication.roster import FRESH_INTERVALS, Planner, is_sound, replica_sets
 from durable.replication.rosterlog import begin_roster_generation, first_states
 from durable.replication.rows import ROSTER, Loaded, Seal
 
@@ -49,6 +49,7 @@ class Voters:
         self.replicas = replicas
         self.replica_class = replica_class
         self.witness = witness
+        home.standing = not witness
         self.roster: Roster | None = None
         self.sets: list[Members] = []
         self.wishes: dict[NodeId, AskChange] = {}
@@ -123,6 +124,9 @@ class Voters:
         """A roster was decided. ``applied``: what a cluster of one begins with, its store as it is, counts as entry 1."""
         home, known = self.home, self.roster
         if known is not None and (roster.version <= known.version or roster.cluster_id != known.cluster_id):
+            return
+        if not is_sound(roster, known, home.tuning):
+            home.dropped["no roster"] += 1
             return
         log = self.replicas.get(ROSTER)
         if log is None:
@@ -248,7 +252,7 @@ class Voters:
 
     def on_plan(self, sender: NodeId, plan: Plan) -> None:
         roster, known = plan.roster, self._planned
-        if self.roster is None or roster.version != self.roster.version + 1:
+        if self.roster is None or roster.version != self.roster.version + 1 or not is_sound(roster, self.roster, self.home.tuning):
             return
         sets = known[1] if known is not None and known[0] == roster else replica_sets(roster)
         self._planned = (roster, sets, sender, self.home.now)

@@ -30,6 +30,7 @@ from durable.runtime import admin, births
 from durable.runtime.answer import Answer
 from durable.runtime.engine import Engine
 from durable.runtime.execution import Execution
+from durable.runtime.tenure import Tenure
 from durable.runtime.transitions import Event
 from durable.workflows.definition import REGISTRY
 
@@ -207,10 +208,10 @@ class LocalDesk:
         after: str | None,
     ) -> list[WorkflowMetadata]:
         engine = self._engine
-        wanted = await self._settle_all(partitions)
-        found = admin.list_executions(engine, wanted, status, workflow, limit, after)
-        await engine.batches.barriers(wanted)
-        lost = await self._overtaken(wanted)
+        tenures = await self._settle_all(partitions)
+        found = admin.list_executions(engine, list(tenures), status, workflow, limit, after)
+        await engine.batches.barriers(tenures)
+        lost = await self._overtaken(tenures)
         if partitions is not None:
             for error in lost.values():
                 raise error
@@ -218,12 +219,14 @@ class LocalDesk:
 
     async def purge(self, partitions: Sequence[int] | None, older_than_s: float) -> list[str]:
         engine = self._engine
-        wanted = await self._settle_all(partitions)
-        purged = admin.purge(engine, wanted, older_than_s)
-        await engine.batches.barriers(wanted)
+        tenures = await self._settle_all(partitions)
+        purged = admin.purge(engine, list(tenures), older_than_s)
+        await engine.batches.barriers(tenures)
+        lost = self._ended(tenures)
         if partitions is not None:
-            engine.tenures.check_all(wanted)
-        return [each for each in purged if keys.partition_of(each) in engine.here]
+            for error in lost.values():
+                raise error
+        return [each for each in purged if keys.partition_of(each) not in lost]
 
     # ---
 
@@ -233,16 +236,15 @@ class LocalDesk:
         self._engine.log.check(partition)
         return partition
 
-    async def _settle_all(self, partitions: Sequence[int] | None) -> list[int]:
+    async def _settle_all(self, partitions: Sequence[int] | None) -> dict[int, Tenure]:
         """These partitions, or all that are here, with all that was written to them durable. Raises `NotOwner`."""
         engine = self._engine
         engine.check_open()
         wanted = sorted(engine.here if partitions is None else partitions)
         await engine.batches.barriers(wanted)
-        if partitions is None:
-            return [each for each in wanted if each in engine.here]
-        engine.tenures.check_all(wanted)
-        return wanted
+        if partitions is not None:
+            engine.tenures.check_all(wanted)
+        return {each: engine.here[each] for each in wanted if each in engine.here}
 
     def _is_known(self, workflow_id: str, request: bytes) -> bool:
         """Whether this request was accepted: durably, or in this moment."""
@@ -269,11 +271,16 @@ class LocalDesk:
         await self._engine.batches.barrier(partition)
         await self._engine.log.confirm(partition)
 
-    async def _overtaken(self, partitions: Sequence[int]) -> dict[int, NotOwner]:
+    def _ended(self, tenures: dict[int, Tenure]) -> dict[int, NotOwner]:
+        """Which of them are over, also if the partition has come back: what was read or written in between is another's."""
+        here = self._engine.here
+        return {each: NotOwner(each) for each, tenure in tenures.items() if here.get(each) is not tenure}
+
+    async def _overtaken(self, tenures: dict[int, Tenure]) -> dict[int, NotOwner]:
         """Which of them another node owns meanwhile. All are asked at once. Raises what else the log says."""
         log = self._engine.log
-        lost: dict[int, NotOwner] = {}
-        asked = {partition: log.confirm(partition) for partition in partitions}
+        lost = self._ended(tenures)
+        asked = {partition: log.confirm(partition) for partition in tenures if partition not in lost}
         unconfirmed = [future for future in asked.values() if not future.done()]
         if unconfirmed:
             await asyncio.wait(unconfirmed)

@@ -124,6 +124,32 @@ def test_an_overtaken_node_tells_nothing_of_what_it_cannot_know() -> None:
     run(main())
 
 
+def test_a_list_does_not_mix_what_was_read_before_a_partition_was_away_with_a_confirmation_after() -> None:
+    async def main() -> None:
+        twins, node, first = twins_with("l1")
+        second = keys.partition_of("l2")
+        twins.hold("l1")
+        submitted = [asyncio.ensure_future(node.desk.submit("desk-takes", 1, b"1", "l1"))]
+        listing = asyncio.ensure_future(node.desk.listing([first, second], None, None, 10, None))
+        purging = asyncio.ensure_future(node.desk.purge([first, second], 0.0))
+        await started(listing)
+        twins.hold("l2")
+        submitted.append(asyncio.ensure_future(node.desk.submit("desk-takes", 1, b"1", "l2")))
+        await started(submitted[1])
+        node.log.let(first)
+        await submitted[0]
+        await started(listing)  # it has read, and waits for the second partition
+        twins.move(first, "b")
+        twins.move(first, "a")
+        node.log.let(second)
+        for question in (listing, purging):
+            with pytest.raises(NotOwner):
+                await question
+        await twins.close()
+
+    run(main())
+
+
 def test_a_final_result_is_told_by_whoever_has_it() -> None:
     async def main() -> None:
         twins, node, _ = twins_with("s2")

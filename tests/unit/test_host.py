@@ -150,6 +150,17 @@ def test_without_the_others_a_node_takes_nothing_in_and_closes_all_the_same() ->
     with_nodes(2, body, rpc_timeout=2.0)
 
 
+def test_a_frame_of_one_byte_is_counted_and_nothing_more() -> None:
+    async def body(nodes: list[ClusterNode]) -> None:
+        host: Any = nodes[0]._host
+        before = host._dropped["unreadable"]
+        for data in (b"r", b"r\x05ab", b"r\x01\xff"):
+            host.frame(None, data)
+        assert host._dropped["unreadable"] == before + 3
+
+    with_nodes(1, body)
+
+
 def test_a_store_is_made_for_256_partitions() -> None:
     with pytest.raises(ValueError, match="partitions is 8"):
         node_of("few", partitions=8)

@@ -1,0 +1,273 @@
+"""What an adversary would try: late pieces, wiped and suspect disks, copies that know too little, and nonsense under the key."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from durable.membership.member import NodeId
+from durable.replication import ZERO, Replication, ReplicationTuning, Roster
+from durable.replication.effects import InstallSnapshot, Send, SendSynced
+from durable.replication.messages import (
+    Ack,
+    Append,
+    Base,
+    BaseHeld,
+    HandOver,
+    Hello,
+    Message,
+    Piece,
+    Plan,
+    PreVote,
+    Promise,
+    RosterNews,
+    SnapshotPiece,
+    Superseded,
+    Sync,
+    decode,
+    encode,
+)
+from durable.replication.rows import ROSTER, Seal, encode_entry, encode_row
+
+A, B, C, D = (NodeId(name) for name in "abcd")
+TUNING = ReplicationTuning(partitions=2, virtual_nodes_per_node=3, tail_entries=2)
+MEMBERS = {name: b"disk-" + name.encode() for name in (A, B, C)}
+ROSTER_1 = Roster(1, b"cluster", MEMBERS, (), TUNING.settings)
+
+
+class Alone:
+    """Node ``a`` with what it is sent by hand."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.core = Replication(A, MEMBERS[A], tuning=TUNING, random=Random(1), now=now)
+        for node, store in {**MEMBERS, D: b"disk-d"}.items():
+            self.core.receive(now, node, Hello(store, b"cluster" if node != D else b"", 1, True))
+            self.core.seen(now, node, True)
+        self.core.receive(now, B, RosterNews(ROSTER_1))
+        self.effects = self.core.effects()
+
+    def told(self, sender: NodeId, message: Any) -> list[Any]:
+        """The messages that it answers with."""
+        self.core.receive(0.0, sender, message)
+        self.effects = self.core.effects()
+        return [effect.message for effect in self.effects if isinstance(effect, Send | SendSynced)]
+
+    @property
+    def replica(self) -> Any:
+        return self.core.replicas[0]
+
+
+def entry(name: bytes) -> bytes:
+    return encode_entry([(b"\0\0" + name, name)])
+
+# Late and doubled pieces
+
+
+def test_a_late_piece_of_the_log_does_not_end_a_snapshot_that_is_half_here() -> None:
+    node = Alone()
+    node.told(B, Sync(0, 1, (1, B), MEMBERS, 6, 5))
+    node.told(B, SnapshotPiece(0, 1, (1, B), 5, 0, True, [(b"\0\0k1", b"v")]))
+    node.told(B, Piece(0, 1, (1, B), 1, [entry(b"%d" % number) for number in range(1, 7)], 5))  # asked for before
+    assert not [effect for effect in node.effects if isinstance(effect, InstallSnapshot)]
+    node.told(B, SnapshotPiece(0, 1, (1, B), 5, 1, False, [(b"\0\0k2", b"v")]))
+    node.told(B, Piece(0, 1, (1, B), 6, [entry(b"6")], 5))
+    (install,) = [effect for effect in node.effects if isinstance(effect, InstallSnapshot)]
+    assert {b"\0\0k1", b"\0\0k2"} <= {key for key, _ in install.writes}
+
+
+def test_a_newer_snapshot_that_is_given_up_half_way_takes_the_older_one_along() -> None:
+    node = Alone()
+    node.told(B, Sync(0, 1, (1, B), MEMBERS, 9, 5))
+    node.told(B, SnapshotPiece(0, 1, (1, B), 5, 0, False, [(b"\0\0old", b"v")]))
+    node.told(B, SnapshotPiece(0, 1, (1, B), 7, 0, True, [(b"\0\0new", b"v")]))
+    node.replica.transfer.again()
+    node.told(B, Piece(0, 1, (1, B), 6, [entry(b"%d" % number) for number in range(6, 10)], 5))  # asked for before
+    log = node.replica.log
+    assert (log.base, log.last) in ((0, 0), (5, 9)), "entries 6 to 9 are no entries 1 to 4"
+
+
+# Who says what it does not know
+
+
+def test_a_copy_that_was_deleted_says_where_the_partition_went_and_not_that_nobody_has_it() -> None:
+    after = {B: MEMBERS[B], C: MEMBERS[C], D: b"disk-d"}
+    node = Alone()
+    node.told(B, Superseded(0, 2, after))
+    node.told(B, BaseHeld(0, 2))
+    node.told(C, BaseHeld(0, 2))
+    assert not node.replica.ready, "a majority of the new set holds the partition: it was deleted"
+    assert node.told(C, PreVote(0, 1, 7)) == [Superseded(0, 2, after)]
+
+
+def test_who_hears_of_a_move_without_members_still_learns_of_the_real_one() -> None:
+    node = Alone()
+    node.told(B, Superseded(0, 2, {}))
+    node.told(C, Superseded(0, 2, {B: MEMBERS[B], C: MEMBERS[C], D: b"disk-d"}))
+    node.told(B, BaseHeld(0, 2))
+    node.told(C, BaseHeld(0, 2))
+    assert not node.replica.ready
+
+
+def test_a_suspect_disk_does_not_say_that_it_holds_a_base() -> None:
+    node = Alone()
+    node.core.distrust(0.0, "a failed fsync")
+    assert node.told(B, Base(0, 1, MEMBERS, 1, ZERO, True)) == []
+
+
+def owning(now: float) -> Replication:
+    core = Alone(now).core
+    for message in (HandOver(0, 1, ZERO), Promise(0, 1, (1, A), ZERO, 0, 0), Ack(0, 1, (1, A), 0)):
+        core.receive(now, B, message)
+        carried_out(core, now)
+    return core
+
+
+def test_a_round_of_reads_is_not_confirmed_by_an_answer_to_an_earlier_life() -> None:
+    assert owning(1.0).confirm(1.0, 0) != owning(9.0).confirm(9.0, 0)
+
+
+def test_who_is_started_as_a_witness_owns_nothing_also_while_the_roster_does_not_know() -> None:
+    core = Replication(A, MEMBERS[A], tuning=TUNING, random=Random(1), witness=True)
+    core.receive(0.0, B, Hello(MEMBERS[B], b"cluster", 1, True))
+    core.receive(0.0, B, RosterNews(ROSTER_1))
+    core.receive(0.0, B, HandOver(0, 1, ZERO))
+    assert core.epoch(0) == ZERO
+
+
+# Nonsense
+
+
+SETTINGS = TUNING.settings
+
+
+@pytest.mark.parametrize(
+    "roster",
+    [
+        Roster(2, b"cluster", MEMBERS, (), {}),
+        Roster(2, b"cluster", MEMBERS, (), {**SETTINGS, "partitions": "many"}),
+        Roster(2, b"cluster", MEMBERS, (), {**SETTINGS, "partitions": "1"}),
+        Roster(2, b"cluster", MEMBERS, (), {**SETTINGS, "virtual_nodes_per_node": "-1"}),
+        Roster(2, b"cluster", {}, (), SETTINGS),
+    ],
+)
+def test_a_roster_that_makes_no_sense_is_not_believed(roster: Roster) -> None:
+    node = Alone()
+    node.told(B, Plan(roster))
+    node.told(B, RosterNews(roster))
+    assert node.core.roster == ROSTER_1
+    newcomer = Replication(D, b"disk-d", tuning=TUNING, random=Random(1))
+    newcomer.receive(0.0, B, Hello(MEMBERS[B], b"cluster", 2, True))
+    newcomer.receive(0.0, B, RosterNews(roster))
+    assert newcomer.roster is None
+
+
+@pytest.mark.parametrize("wild", [b"", b"\x82", b"\x80", b"\xff", b"\x91\x01"])
+def test_an_entry_that_is_none_is_not_appended(wild: bytes) -> None:
+    node = Alone()
+    node.told(B, Sync(0, 1, (1, B), MEMBERS, 0, 0))
+    node.told(B, Append(0, 1, (1, B), 0, [entry(b"1"), wild], 2))
+    assert node.replica.log.last == 0
+    node.told(B, Sync(0, 1, (2, B), MEMBERS, 2, 0))
+    node.told(B, Piece(0, 1, (2, B), 1, [entry(b"1"), wild], 2))
+    assert node.replica.log_epoch == (1, B)
+
+
+def test_nobody_speaks_in_the_name_of_no_epoch() -> None:
+    node = Alone()
+    nobody = ZERO[1]
+    node.told(nobody, Hello(b"disk", b"cluster", 1, True))
+    node.told(nobody, Append(0, 1, ZERO, 0, [entry(b"1")], 1))
+    assert node.replica.log.last == 0
+
+
+def test_a_base_of_the_rosters_log_is_not_taken() -> None:
+    node = Alone()
+    assert node.told(B, Base(ROSTER, 2, MEMBERS, 2, (1, B), True)) == []
+
+
+names = st.sampled_from([A, B, C, D])
+numbers = st.sampled_from([0, 1, 2, 3, 5, 2**40, 2**53 - 1])
+epochs = st.tuples(st.sampled_from([0, 1, 2, 3, 9]), names)
+members = st.dictionaries(names, st.sampled_from([*MEMBERS.values(), b"disk-d", b""]), max_size=4)
+entries = st.lists(st.sampled_from([entry(b"1"), entry(b"2"), b"", b"\x80", b"\xff", encode_row(Seal(2, MEMBERS))]), max_size=3)
+by_name = {
+    "partition": st.sampled_from([0, 0, 0, 1, 5, ROSTER, 0xFFFF]),
+    "generation": st.sampled_from([0, 1, 1, 1, 2, 3]),
+    "epoch": epochs,
+    "log_epoch": epochs,
+    "promised": epochs,
+    "entries": entries,
+    "members": members,
+    "store_id": st.sampled_from([b"disk-a", b"disk-b", b"disk-d", b""]),
+}
+rosters = st.builds(
+    Roster, numbers, st.sampled_from([b"cluster", b"", b"another"]), members, st.lists(names, max_size=2).map(tuple),
+    st.sampled_from([SETTINGS, {}, {"partitions": "x"}]),
+)  # fmt: skip
+
+
+def of_kind(kind: type[Any]) -> st.SearchStrategy[Any]:
+    fields: dict[str, st.SearchStrategy[Any]] = {}
+    for field in msgspec.structs.fields(kind):
+        wild: st.SearchStrategy[Any] = st.nothing() if field.name in ("rows", "round", "partitions") else st.from_type(field.type)
+        if field.name in by_name:
+            wild = by_name[field.name]
+        elif field.name == "roster":
+            wild = rosters
+        elif field.name == "rows" and kind.__name__ == "SnapshotPiece":
+            wild = st.just([(b"\0\0k", b"v")])
+        elif field.name == "rows" and kind.__name__ == "Digest":
+            wild = st.lists(st.tuples(by_name["partition"], numbers, epochs, numbers, numbers), max_size=3)
+        elif field.name == "rows" and kind.__name__ == "DigestAnswer":
+            wild = st.lists(st.tuples(by_name["partition"], numbers, epochs, epochs, numbers), max_size=3)
+        elif field.name == "rows":
+            wild = st.lists(st.tuples(by_name["partition"], numbers, epochs), max_size=3)
+        elif field.name == "partitions":
+            wild = st.lists(by_name["partition"], max_size=3)
+        elif field.name in ("node",):
+            wild = names
+        elif field.name == "settings":
+            wild = st.just(SETTINGS)
+        elif field.name == "founders":
+            wild = st.lists(names, max_size=3).map(tuple)
+        elif field.name in ("seeds",):
+            wild = st.just(("a:1",))
+        elif "int" in str(field.type):
+            wild = numbers
+        fields[field.name] = wild
+    return st.builds(kind, **fields)
+
+
+KINDS = Message.__args__
+
+
+def carried_out(core: Replication, now: float) -> None:
+    core.effects()
+    core.synced(now, core.home.mark)
+    core.effects()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([B, C, D]), st.one_of([of_kind(kind) for kind in KINDS])), max_size=25), st.booleans())
+def test_whatever_a_peer_says_nothing_raises_and_no_promise_falls(said: list[tuple[NodeId, Any]], owns: bool) -> None:
+    core = owning(0.0) if owns else Alone().core
+    if owns:
+        core.append(0.0, 0, [(b"\0\0k", b"v")])
+        core.confirm(0.0, 0)
+    now, epoch = 0.0, core.epoch(0)
+    assert epoch == ((1, A) if owns else ZERO)
+    for sender, message in said:
+        now += 0.3
+        assert decode(encode([message])) == [message]
+        core.receive(now, sender, message)
+        core.tick(now)
+        carried_out(core, now)
+        assert core.epoch(0) >= epoch
+        epoch = core.epoch(0)
+        for replica in core.replicas.values():
+            assert replica.log.base <= replica.applied <= replica.commit <= replica.log.last
