@@ -73,7 +73,7 @@ def on_sync(replica: Replica, sender: NodeId, sync: Sync) -> None:
     if sync.generation == replica.generation and replica.adopted(epoch):
         replica.ack_due = True
         replica.home.dirty[replica.partition] = replica
-    elif transfer is None or (transfer.generation, transfer.epoch) != (sync.generation, epoch):
+    elif transfer is None or transfer.is_base or (transfer.generation, transfer.epoch) != (sync.generation, epoch):
         Transfer(replica, Kind.SYNC, sender, sync.generation, sync.members, epoch, sync.floor).begin()
 
 

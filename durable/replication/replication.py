@@ -369,7 +369,8 @@ class Replication:
 
     def _urge(self, replica: Replica) -> None:
         transfer = replica.transfer
-        if transfer is not None and transfer.still_wanted() and self.home.is_live(transfer.source):
+        wanted = transfer is not None and transfer.still_wanted() and not transfer.is_hopeless()
+        if transfer is not None and wanted and self.home.is_live(transfer.source):
             transfer.again()
         else:
             replica.transfer = None

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from durable.replication.replica import Replica
 
 
+TRIES_MAX = 3
+
+
 class Kind(Enum):
     CANDIDATE = "candidate"
     SYNC = "sync"
@@ -48,7 +51,7 @@ class Transfer:
     """One log under way. ``end`` is the last index staged; complete when it has reached ``floor``."""
 
     __slots__ = ("bytes", "commit", "end", "entries", "epoch", "floor", "generation", "heard_at", "kind", "log_epoch", "members",
-                 "number", "replica", "rows", "snapshot_index", "source", "start")  # fmt: skip
+                 "number", "replica", "rows", "snapshot_index", "source", "start", "tries")  # fmt: skip
 
     def __init__(
         self,
@@ -75,7 +78,7 @@ class Transfer:
         self.entries: list[bytes] = []
         self.commit = replica.commit
         self.rows: list[tuple[bytes, bytes]] | None = None
-        self.snapshot_index = self.number = self.bytes = 0
+        self.snapshot_index = self.number = self.bytes = self.tries = 0
         self.heard_at = replica.home.now
 
     @property
@@ -92,8 +95,12 @@ class Transfer:
         """Nothing came for a while: ask for what is missing."""
         if self.number:  # in the middle of a snapshot: from its beginning
             self.rows, self.number, self.bytes = None, 0, 0
+        self.tries += 1
         self.heard_at = self.replica.home.now
         self._ask()
+
+    def _hear(self) -> None:
+        self.heard_at, self.tries = self.replica.home.now, 0
 
     def _ask(self) -> None:
         partition = self.replica.partition
@@ -122,7 +129,7 @@ class Transfer:
         self.end += len(piece.entries)
         self.bytes += sum(map(len, piece.entries))
         self.commit = max(self.commit, piece.commit)
-        self.heard_at = self.replica.home.now
+        self._hear()
         if self.bytes > self.replica.home.tuning.snapshot_bytes_max:
             self.replica.home.dropped["transfer too large"] += 1
             self.replica.transfer = None
@@ -141,7 +148,7 @@ class Transfer:
         self.rows += piece.rows
         self.number += 1
         self.bytes += sum([len(key) + len(value) for key, value in piece.rows])
-        self.heard_at = home.now
+        self._hear()
         if self.bytes > home.tuning.snapshot_bytes_max:
             home.dropped["snapshot too large"] += 1
             self.replica.transfer = None
@@ -150,6 +157,10 @@ class Transfer:
             self.entries, self.end = [], piece.index
             self.commit = max(self.commit, piece.index)
             self._go_on()
+
+    def is_hopeless(self) -> bool:
+        """Asked again and again for what the source has no more: another may offer it, or the owner's Sync may come."""
+        return self.is_base and self.tries >= TRIES_MAX
 
     def still_wanted(self) -> bool:
         """Whether what was fetched may still be swapped in: the world may have changed meanwhile."""
