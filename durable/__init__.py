@@ -12,7 +12,8 @@ The source is meant to be read. In this order:
    `durable.bodies`, where functions run.
 4. `durable.storage`: what a node keeps, and three engines to keep it in.
 5. `durable.membership` and `durable.routing`: who is there, and where a workflow belongs (pure).
-6. `durable.replication`: who owns a partition, and what is committed (pure).
+6. `durable.copies` and `durable.replication`: what the copies of a journal say to each other; who owns a partition, and what is
+   committed (pure).
 7. `durable.desk` and `durable.rpc`: asking the owner, wherever it is. `durable.cluster` and `durable.transports`: processes
    that are nodes; `durable.sim` puts the same into a simulation.
 """

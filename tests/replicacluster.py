@@ -13,9 +13,7 @@ from typing import Any
 
 from replicaworld import Disk
 
-from durable.membership.member import NodeId
-from durable.replication import Replication, ReplicationTuning, applied_index
-from durable.replication.effects import (
+from durable.copies.effects import (
     Apply,
     Committed,
     Confirmed,
@@ -29,8 +27,10 @@ from durable.replication.effects import (
     SendSynced,
     snapshot_pieces,
 )
-from durable.replication.messages import decode, encode
-from durable.replication.rows import PREFIX
+from durable.copies.messages import decode, encode
+from durable.copies.rows import PREFIX
+from durable.membership.member import NodeId
+from durable.replication import Replication, ReplicationTuning, applied_index
 
 TRAVEL_S, FSYNC_S, NOTICE_S = 0.001, 0.002, 1.0
 

@@ -25,9 +25,9 @@ from collections.abc import Sequence
 from msgspec import structs
 from replicaworld import Node, P, ReplicaWorld, WatchedReplica, WatchedReplication
 
-from durable.replication.messages import Epoch, Promise
+from durable.copies.messages import Epoch, Promise
+from durable.copies.rows import Loaded, decode_seal, encode_row, state_key
 from durable.replication.owner import Owner, Peer
-from durable.replication.rows import Loaded, decode_seal, encode_row, state_key
 from durable.replication.transfer import Kind, Transfer
 
 

@@ -10,10 +10,7 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
-from durable.errors import NoQuorum, NotOwner
-from durable.membership.member import NodeId
-from durable.replication import ZERO, Replication, ReplicationTuning, Roster
-from durable.replication.effects import (
+from durable.copies.effects import (
     Apply,
     Committed,
     Confirmed,
@@ -26,10 +23,13 @@ from durable.replication.effects import (
     SendSynced,
     snapshot_pieces,
 )
-from durable.replication.messages import RosterNews, decode, encode
+from durable.copies.messages import RosterNews, decode, encode
+from durable.copies.rows import PREFIX, Seal, applied_index, decode_entry, decode_seal, is_seal
+from durable.errors import NoQuorum, NotOwner
+from durable.membership.member import NodeId
+from durable.replication import ZERO, Replication, ReplicationTuning, Roster
 from durable.replication.replica import Replica
 from durable.replication.roster import replica_sets
-from durable.replication.rows import PREFIX, Seal, applied_index, decode_entry, decode_seal, is_seal
 
 P = 0
 """The one partition that these worlds have, beside the roster's."""

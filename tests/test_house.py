@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "durable"
 MODULES = sorted(SOURCE.rglob("*.py"))
 FILE_LINES_MAX = 500
-ROOM_LINES_MAX = 3_800
+ROOM_LINES_MAX = 3_300
 FUNCTION_LINES_MAX = 60
 
 # Who may import whom. A room may import what stands below it in this list, and nothing above.
@@ -33,7 +33,7 @@ LAYERS: list[set[str]] = [
     # What one asks of an execution and its typed face; running a function's body: neither knows the engine between them.
     {"desk", "bodies"},
     {"storage", "replication", "workflows"},
-    {"routing", "transports"},
+    {"routing", "transports", "copies"},
     {"journal"},
     {"membership", "world"},
     {"ports"},

@@ -6,12 +6,12 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+from durable.copies.effects import Lost
 from durable.figures.replicas import Replicas, Said, Told
 from durable.figures.replicascript import effect_words, is_shown, message_words
 from durable.membership.member import NodeId
 from durable.notebook import Figure, table
 from durable.notebook.sequence import BAD, GOOD, Arrow, Event, Note, Row, sequence
-from durable.replication.effects import Lost
 
 NODE_1, NODE_2, NODE_3 = NodeId("node-1"), NodeId("node-2"), NodeId("node-3")
 

@@ -1,11 +1,11 @@
 """The figures of chapter 5, computed by what routes."""
 
+from durable.copies.tuning import ReplicationTuning
 from durable.journal.keys import PARTITIONS, partition_of
 from durable.membership.member import NodeId
 from durable.notebook import Figure, table
 from durable.replication import Roster
 from durable.replication.roster import replica_sets
-from durable.replication.tuning import ReplicationTuning
 from durable.routing.ring import hash_of
 
 ORDERS = ["order-7", "order-8", "order-91", "order-94"]

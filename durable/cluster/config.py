@@ -33,11 +33,11 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
+from durable.copies.tuning import ReplicationTuning
 from durable.errors import NotSecured
 from durable.membership.joining import SEEDS_MAX
 from durable.membership.member import NAME_CHARS_MAX, NodeAddress, NodeId
 from durable.membership.tuning import Tuning
-from durable.replication.tuning import ReplicationTuning
 from durable.routing.partitions import PARTITIONS, PARTITIONS_MAX
 from durable.routing.ring import VIRTUAL_NODES_MAX
 from durable.transports.seal import SECRET_CHARS_MIN, SECRETS_MAX

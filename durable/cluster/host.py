@@ -29,14 +29,14 @@ from random import Random
 from durable.cluster.config import ClusterConfig
 from durable.cluster.events import EventStream
 from durable.cluster.replicated import ReplicatedLog, Syncs
+from durable.copies.messages import Epoch, Roster
+from durable.copies.rows import PREFIX
 from durable.errors import ClusterError, NotOwner, ProtocolError
 from durable.journal.entries import Envelope, Failure
 from durable.journal.keys import NODE, PARTITIONS
 from durable.membership.member import Member, NodeAddress, NodeId
 from durable.ports import Clock, Entropy, Link, Store, Transport
-from durable.replication.messages import Epoch, Roster
 from durable.replication.replication import Replication
-from durable.replication.rows import PREFIX
 from durable.routing.partitions import PartitionRing
 from durable.routing.router import Router
 from durable.rpc.calls import RpcClient, RpcServer

@@ -30,10 +30,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from durable.cluster.snapshots import SnapshotSender
-from durable.errors import ClusterError, DurableError, NotOwner, Overloaded, StoreError
-from durable.membership.member import NodeId
-from durable.ports import Batch, Store, Write
-from durable.replication.effects import (
+from durable.copies.effects import (
     Apply,
     Committed,
     Confirmed,
@@ -48,7 +45,10 @@ from durable.replication.effects import (
     SendSnapshot,
     SendSynced,
 )
-from durable.replication.messages import Epoch, Message, Roster, decode, encode
+from durable.copies.messages import Epoch, Message, Roster, decode, encode
+from durable.errors import ClusterError, DurableError, NotOwner, Overloaded, StoreError
+from durable.membership.member import NodeId
+from durable.ports import Batch, Store, Write
 from durable.replication.replication import Replication
 from durable.storage.syncer import Done
 

@@ -24,12 +24,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 
+from durable.copies.effects import SendSnapshot, snapshot_pieces
+from durable.copies.messages import SnapshotPiece
+from durable.copies.rows import applied_index
 from durable.errors import StoreError
 from durable.membership.member import NodeId
 from durable.ports import Snapshot, Store
-from durable.replication.effects import SendSnapshot, snapshot_pieces
-from durable.replication.messages import SnapshotPiece
-from durable.replication.rows import applied_index
 
 log = logging.getLogger("durable")
 BURST_PIECES = 8

@@ -24,10 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from durable.membership.member import NodeId
-from durable.ports import Write
-from durable.replication import PREFIX, Message, Replication, ReplicationTuning, applied_index
-from durable.replication.effects import (
+from durable.copies.effects import (
     Apply,
     Committed,
     Confirmed,
@@ -43,6 +40,9 @@ from durable.replication.effects import (
     SendSynced,
     snapshot_pieces,
 )
+from durable.membership.member import NodeId
+from durable.ports import Write
+from durable.replication import PREFIX, Message, Replication, ReplicationTuning, applied_index
 from durable.sim.events import EventQueue
 
 DELAY_S = (0.0005, 0.0025)

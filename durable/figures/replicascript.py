@@ -29,12 +29,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from durable.errors import DurableError
-from durable.figures.replicas import RANGE, P, Replicas, Said, Told
-from durable.membership.member import NodeId
-from durable.replication import ROSTER, ZERO, Epoch, Message, ReplicationTuning
-from durable.replication.effects import Committed, Confirmed, Effect, Lost, Owned, RosterChanged
-from durable.replication.messages import (
+from durable.copies.effects import Committed, Confirmed, Effect, Lost, Owned, RosterChanged
+from durable.copies.messages import (
     Ack,
     Append,
     AskChange,
@@ -58,8 +54,12 @@ from durable.replication.messages import (
     Superseded,
     Sync,
 )
-from durable.replication.messages import Confirmed as ConfirmedMessage
-from durable.replication.rows import decode_entry, decode_seal, is_seal
+from durable.copies.messages import Confirmed as ConfirmedMessage
+from durable.copies.rows import decode_entry, decode_seal, is_seal
+from durable.errors import DurableError
+from durable.figures.replicas import RANGE, P, Replicas, Said, Told
+from durable.membership.member import NodeId
+from durable.replication import ROSTER, ZERO, Epoch, Message, ReplicationTuning
 
 QUIET = (Digest, DigestAnswer, AskChange, Plan, PlanReady, Confirm, ConfirmedMessage)
 """Said every second, whatever happens."""

@@ -22,10 +22,10 @@ Any node that knows a roster answers with it, which ends the birth. A node that 
 
 from __future__ import annotations
 
+from durable.copies.messages import Accepted, Found, Members, Roster
+from durable.copies.rows import FOUND_KEY, encode_row
 from durable.membership.member import NodeId
 from durable.replication.home import Home
-from durable.replication.messages import Accepted, Found, Members, Roster
-from durable.replication.rows import FOUND_KEY, encode_row
 
 
 class Birth:

@@ -19,10 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from durable.copies.messages import Digest, DigestAnswer, Row
 from durable.membership.member import NodeId
 from durable.replication import following
 from durable.replication.home import Home
-from durable.replication.messages import Digest, DigestAnswer, Row
 from durable.replication.quiet import Lines, checksum
 from durable.replication.replica import Replica
 

@@ -24,9 +24,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from durable.copies.messages import ZERO, Behind, Epoch, HandOver, Prepare, PreVote, PreVoted, Promise, Refused
 from durable.membership.member import NodeId
 from durable.replication.home import PROMISED
-from durable.replication.messages import ZERO, Behind, Epoch, HandOver, Prepare, PreVote, PreVoted, Promise, Refused
 from durable.replication.transfer import Kind, Transfer
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ Promise, Ack and DigestAnswer leave when what they say is on stable storage.
 
 from __future__ import annotations
 
-from durable.membership.member import NodeId
-from durable.replication.messages import (
+from durable.copies.messages import (
     ZERO,
     Answer,
     Append,
@@ -35,9 +34,10 @@ from durable.replication.messages import (
     Superseded,
     Sync,
 )
+from durable.copies.rows import ROSTER, is_entry
+from durable.membership.member import NodeId
 from durable.replication.moving import Move
 from durable.replication.replica import Replica
-from durable.replication.rows import ROSTER, is_entry
 from durable.replication.transfer import Kind, Transfer
 
 

@@ -12,18 +12,18 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING
 
+from durable.copies.effects import Committed, Drop, Effect, InstallSnapshot, Lost, Owned, Persist, Send, SendSynced
+from durable.copies.messages import Epoch, Message, Roster
+from durable.copies.rows import ROSTER
 from durable.membership.member import NodeId
 from durable.ports import Write
-from durable.replication.effects import Committed, Drop, Effect, InstallSnapshot, Lost, Owned, Persist, Send, SendSynced
-from durable.replication.messages import Epoch, Message, Roster
 from durable.replication.quiet import Quiet
-from durable.replication.rows import ROSTER
 
 if TYPE_CHECKING:
     from random import Random
 
+    from durable.copies.tuning import ReplicationTuning
     from durable.replication.replica import Replica
-    from durable.replication.tuning import ReplicationTuning
 
 PROMISED = -1
 """In place of an index: what became durable is a promise."""

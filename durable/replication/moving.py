@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from durable.copies.messages import ZERO, Base, BaseHeld, HandOver, Members
 from durable.membership.member import NodeId
-from durable.replication.messages import ZERO, Base, BaseHeld, HandOver, Members
 
 if TYPE_CHECKING:
     from durable.replication.replica import Replica

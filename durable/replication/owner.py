@@ -24,13 +24,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from durable.copies.effects import Committed, Owned
+from durable.copies.messages import ZERO, Ack, Answer, Append, Epoch, HandOver, Members, Row, Sync
+from durable.copies.rows import Seal, encode_entry, encode_row
 from durable.errors import NoQuorum, NotOwner, Overloaded
 from durable.membership.member import NodeId
 from durable.ports import Batch
-from durable.replication.effects import Committed, Owned
-from durable.replication.messages import ZERO, Ack, Answer, Append, Epoch, HandOver, Members, Row, Sync
 from durable.replication.quiet import Lines, checksum
-from durable.replication.rows import Seal, encode_entry, encode_row
 
 if TYPE_CHECKING:
     from durable.replication.replica import Replica

@@ -28,8 +28,8 @@ from zlib import crc32
 
 import msgspec
 
+from durable.copies.messages import Row
 from durable.membership.member import NodeId
-from durable.replication.messages import Row
 
 if TYPE_CHECKING:
     from durable.replication.replica import Replica

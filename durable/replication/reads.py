@@ -12,10 +12,10 @@ Source: the ReadIndex of Ongaro, "Consensus: Bridging Theory and Practice" (2014
 
 from __future__ import annotations
 
+from durable.copies.effects import Confirmed as ConfirmedEffect
+from durable.copies.messages import Confirm, Confirmed, Epoch
 from durable.membership.member import NodeId
-from durable.replication.effects import Confirmed as ConfirmedEffect
 from durable.replication.home import Home
-from durable.replication.messages import Confirm, Confirmed, Epoch
 from durable.replication.replica import Replica
 
 

@@ -32,17 +32,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from durable.errors import StoreCorrupted
-from durable.membership.member import NodeId
-from durable.ports import Write
-from durable.replication.effects import Apply, Lost
-from durable.replication.election import Election
-from durable.replication.home import Home
-from durable.replication.log import LogTail
-from durable.replication.messages import ZERO, Ack, Epoch, Promise, Superseded
-from durable.replication.moving import Move
-from durable.replication.owner import Owner
-from durable.replication.rows import (
+from durable.copies.effects import Apply, Lost
+from durable.copies.log import LogTail
+from durable.copies.messages import ZERO, Ack, Epoch, Promise, Superseded
+from durable.copies.rows import (
     ROSTER,
     Seal,
     State,
@@ -55,6 +48,13 @@ from durable.replication.rows import (
     log_prefix,
     state_key,
 )
+from durable.errors import StoreCorrupted
+from durable.membership.member import NodeId
+from durable.ports import Write
+from durable.replication.election import Election
+from durable.replication.home import Home
+from durable.replication.moving import Move
+from durable.replication.owner import Owner
 
 if TYPE_CHECKING:
     from durable.replication.transfer import Transfer

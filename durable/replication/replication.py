@@ -27,14 +27,9 @@ from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from durable.errors import NoQuorum, NotOwner
-from durable.membership.member import NodeId
-from durable.ports import Batch
-from durable.replication import following, messages
-from durable.replication.digests import Digests
-from durable.replication.effects import Effect
-from durable.replication.home import Home
-from durable.replication.messages import (
+from durable.copies import messages
+from durable.copies.effects import Effect
+from durable.copies.messages import (
     ZERO,
     AskChange,
     Base,
@@ -44,12 +39,18 @@ from durable.replication.messages import (
     Roster,
     Sync,
 )
+from durable.copies.rows import ROSTER, Loaded
+from durable.copies.tuning import ReplicationTuning
+from durable.errors import NoQuorum, NotOwner
+from durable.membership.member import NodeId
+from durable.ports import Batch
+from durable.replication import following
+from durable.replication.digests import Digests
+from durable.replication.home import Home
 from durable.replication.owner import Owner
 from durable.replication.reads import Reads
 from durable.replication.replica import Replica
-from durable.replication.rows import ROSTER, Loaded
 from durable.replication.transfer import serve
-from durable.replication.tuning import ReplicationTuning
 from durable.replication.voters import Voters
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Replication:
     """One node's part in the replicated journal.
 
     >>> from random import Random
-    >>> from durable.replication.effects import Persist
+    >>> from durable.copies.effects import Persist
     >>> core = Replication(NodeId("a"), b"disk-a", tuning=ReplicationTuning(partitions=2), random=Random(1))
     >>> core.birth(0.0, (), ())                        # no seeds: a cluster of one
     >>> for now in (1.0, 2.0):
@@ -96,7 +97,7 @@ class Replication:
         store_id: the id of its disk: a wiped one has another.
         tuning: the numbers.
         random: the only source of chance.
-        rows: what the store holds under `durable.replication.rows.PREFIX`.
+        rows: what the store holds under `durable.copies.rows.PREFIX`.
         witness: a voter that keeps logs and owns nothing.
         busy: which partitions have something under way that a new owner would begin again; with those it waits a little before
             it gives them away.

@@ -23,10 +23,10 @@ made. When all partitions are ready, the seal is written; decided, it spreads wi
 
 from __future__ import annotations
 
+from durable.copies.messages import AskChange, Members, Plan, PlanReady, Roster
+from durable.copies.tuning import ReplicationTuning
 from durable.membership.member import NodeId
 from durable.replication.home import Home
-from durable.replication.messages import AskChange, Members, Plan, PlanReady, Roster
-from durable.replication.tuning import ReplicationTuning
 from durable.routing.partitions import first_hash
 from durable.routing.ring import VIRTUAL_NODES_MAX, HashRing
 

@@ -8,12 +8,12 @@ Read next: `replication`.
 
 from __future__ import annotations
 
+from durable.copies.log import LogTail
+from durable.copies.messages import ZERO, Members, Roster
+from durable.copies.rows import ROSTER, ROSTER_KEY, State, applied_row, encode_row, log_key
 from durable.ports import Write
 from durable.replication.home import Home
-from durable.replication.log import LogTail
-from durable.replication.messages import ZERO, Members, Roster
 from durable.replication.replica import Replica
-from durable.replication.rows import ROSTER, ROSTER_KEY, State, applied_row, encode_row, log_key
 
 
 def begin_roster_generation(log: Replica, roster: Roster) -> list[Write]:

@@ -26,12 +26,12 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from durable.copies.effects import SendSnapshot
+from durable.copies.log import LogTail
+from durable.copies.messages import ZERO, BaseHeld, Epoch, Fetch, Members, Piece, Refused, SnapshotPiece
+from durable.copies.rows import ROSTER, applied_row, is_entry, log_key, log_prefix
 from durable.membership.member import NodeId
 from durable.ports import Write
-from durable.replication.effects import SendSnapshot
-from durable.replication.log import LogTail
-from durable.replication.messages import ZERO, BaseHeld, Epoch, Fetch, Members, Piece, Refused, SnapshotPiece
-from durable.replication.rows import ROSTER, applied_row, is_entry, log_key, log_prefix
 
 if TYPE_CHECKING:
     from durable.replication.replica import Replica

@@ -15,11 +15,8 @@ Read next: `replication`.
 
 from __future__ import annotations
 
-from durable.membership.member import NodeId
-from durable.replication.birth import Birth
-from durable.replication.effects import RosterChanged
-from durable.replication.home import Home
-from durable.replication.messages import (
+from durable.copies.effects import RosterChanged
+from durable.copies.messages import (
     Accepted,
     AskChange,
     Found,
@@ -30,10 +27,13 @@ from durable.replication.messages import (
     Roster,
     RosterNews,
 )
+from durable.copies.rows import ROSTER, Loaded, Seal
+from durable.membership.member import NodeId
+from durable.replication.birth import Birth
+from durable.replication.home import Home
 from durable.replication.replica import Replica
 from durable.replication.roster import FRESH_INTERVALS, Planner, is_sound, replica_sets
 from durable.replication.rosterlog import begin_roster_generation, first_states
-from durable.replication.rows import ROSTER, Loaded, Seal
 
 NEWS_INTERVALS = 0.25
 """A node that is behind is told at most so often."""

@@ -28,11 +28,11 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from durable.copies.rows import PREFIX, Loaded, applied_key, log_key, log_prefix, state_key
 from durable.journal.codec import unpack_row
 from durable.journal.entries import FINISHED, Start
 from durable.journal.keys import JOURNAL, NODE, PARTITIONS, STATUS, of, parse_id, partition_of
 from durable.ports import Batch
-from durable.replication.rows import PREFIX, Loaded, applied_key, log_key, log_prefix, state_key
 from durable.sim.checks import Law, LawBroken
 from durable.sim.logs import Logs
 from durable.storage.node import STATUS_ROW

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from durable.replication.messages import ZERO, Epoch
-from durable.replication.rows import PREFIX, ROSTER, State, applied_key, decode_seal, is_seal, log_key, log_prefix, state_key
+from durable.copies.messages import ZERO, Epoch
+from durable.copies.rows import PREFIX, ROSTER, State, applied_key, decode_seal, is_seal, log_key, log_prefix, state_key
 from durable.sim.checks import LawBroken
 
 if TYPE_CHECKING:

@@ -50,8 +50,8 @@ from durable.workflows.context import Context
 from durable.workflows.definition import Workflow, current_call, function, workflow
 
 if TYPE_CHECKING:
+    from durable.copies.tuning import ReplicationTuning
     from durable.ports import Clock, Entropy, Store, Transport
-    from durable.replication.tuning import ReplicationTuning
     from durable.sim.process import SimProcess
     from durable.sim.world import SimWorld
 

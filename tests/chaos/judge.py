@@ -84,7 +84,7 @@ class Rows:
 
 def read_copies(node: str, url: str) -> list[Copy]:
     """Every partition that the store of a stopped node holds a complete copy of, as a member of its replica set."""
-    from durable.replication import rows
+    from durable.copies import rows
     from durable.storage import open_store
 
     store = open_store(url)

@@ -23,8 +23,8 @@ def _no_epochs() -> None:
     """R1 for entries: a copy takes the entries of an owner whose epoch it has given up for another one, and says so to it; and that
     owner believes in nobody newer.
     """
+    from durable.copies.messages import Ack
     from durable.replication import following
-    from durable.replication.messages import Ack
     from durable.replication.owner import Owner
     from durable.replication.replica import Replica
 

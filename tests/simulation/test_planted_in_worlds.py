@@ -23,10 +23,10 @@ import replicamutations
 from replicaworld import WatchedReplica
 
 from durable.cluster.replicated import Done, ReplicatedLog
+from durable.copies.rows import ROSTER
 from durable.ports import Batch
 from durable.replication.replica import Replica
 from durable.replication.replication import Replication
-from durable.replication.rows import ROSTER
 from durable.runtime.batches import PartitionBatch
 from durable.sim.process import SimSyncer
 from durable.sim.runs import play

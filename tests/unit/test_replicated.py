@@ -12,13 +12,13 @@ import pytest
 from stores import FailingStore
 
 from durable.cluster.replicated import ReplicatedLog
+from durable.copies.messages import Epoch, Roster
+from durable.copies.tuning import ReplicationTuning
 from durable.errors import ClusterError, NotOwner, Overloaded, ProtocolError, StoreError, StoreFull
 from durable.journal.keys import table
 from durable.membership.member import NodeId
 from durable.ports import Store
-from durable.replication.messages import Epoch, Roster
 from durable.replication.replication import Replication
-from durable.replication.tuning import ReplicationTuning
 from durable.storage.memory import InMemoryStore
 from durable.storage.syncer import Done, Syncer
 

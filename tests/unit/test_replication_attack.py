@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from durable.membership.member import NodeId
-from durable.replication import ZERO, Replication, ReplicationTuning, Roster
-from durable.replication.effects import InstallSnapshot, Send, SendSynced
-from durable.replication.messages import (
+from durable.copies.effects import InstallSnapshot, Send, SendSynced
+from durable.copies.messages import (
     Ack,
     Append,
     Base,
@@ -32,7 +30,9 @@ from durable.replication.messages import (
     decode,
     encode,
 )
-from durable.replication.rows import ROSTER, Seal, encode_entry, encode_row
+from durable.copies.rows import ROSTER, Seal, encode_entry, encode_row
+from durable.membership.member import NodeId
+from durable.replication import ZERO, Replication, ReplicationTuning, Roster
 
 A, B, C, D = (NodeId(name) for name in "abcd")
 TUNING = ReplicationTuning(partitions=2, virtual_nodes_per_node=3, tail_entries=2)

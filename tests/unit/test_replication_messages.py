@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from durable.copies.effects import SendSnapshot, snapshot_pieces
+from durable.copies.messages import VERSION, Ack, Append, Hello, Message, Roster, RosterNews, Sync, decode, encode
 from durable.errors import ProtocolError
 from durable.membership.member import NodeId
-from durable.replication.effects import SendSnapshot, snapshot_pieces
-from durable.replication.messages import VERSION, Ack, Append, Hello, Message, Roster, RosterNews, Sync, decode, encode
 
 A = NodeId("a")
 

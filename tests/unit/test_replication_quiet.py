@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from replicacluster import Cluster, Host
 
+from durable.copies.messages import Digest, DigestAnswer
 from durable.replication import decode
-from durable.replication.messages import Digest, DigestAnswer
 
 NAMES = ("a", "b", "c", "d", "e")
 

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from durable.membership.member import NodeId
-from durable.replication import ZERO, Replication, ReplicationTuning, Roster
-from durable.replication.effects import Apply, InstallSnapshot, Persist, Send, SendSnapshot, SendSynced
-from durable.replication.messages import (
+from durable.copies.effects import Apply, InstallSnapshot, Persist, Send, SendSnapshot, SendSynced
+from durable.copies.messages import (
     Ack,
     Append,
     Base,
@@ -32,7 +30,9 @@ from durable.replication.messages import (
     Superseded,
     Sync,
 )
-from durable.replication.rows import decode_entry, encode_entry
+from durable.copies.rows import decode_entry, encode_entry
+from durable.membership.member import NodeId
+from durable.replication import ZERO, Replication, ReplicationTuning, Roster
 
 A, B, C, D = (NodeId(name) for name in "abcd")
 TUNING = ReplicationTuning(partitions=1, virtual_nodes_per_node=3, tail_entries=2)

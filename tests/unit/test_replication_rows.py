@@ -8,12 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable.errors import StoreCorrupted
-from durable.journal.keys import NODE
-from durable.membership.member import NodeId
-from durable.replication import Replication, ReplicationTuning
-from durable.replication.log import LogTail
-from durable.replication.rows import (
+from durable.copies.log import LogTail
+from durable.copies.rows import (
     PREFIX,
     Loaded,
     Seal,
@@ -28,6 +24,10 @@ from durable.replication.rows import (
     log_key,
     state_key,
 )
+from durable.errors import StoreCorrupted
+from durable.journal.keys import NODE
+from durable.membership.member import NodeId
+from durable.replication import Replication, ReplicationTuning
 
 A = NodeId("a")
 

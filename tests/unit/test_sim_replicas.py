@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from durable.copies.effects import Committed, Confirmed, Owned
+from durable.copies.messages import Append
 from durable.errors import NotOwner
 from durable.figures.replicas import Replicas, Said, Told
 from durable.figures.transcript import play
 from durable.membership.member import NodeId
-from durable.replication.effects import Committed, Confirmed, Owned
-from durable.replication.messages import Append
 
 A, B, C = (NodeId(f"node-{number}") for number in (1, 2, 3))
 

@@ -9,9 +9,9 @@ import pytest
 
 from durable.cluster import snapshots
 from durable.cluster.snapshots import SnapshotSender
+from durable.copies.effects import SendSnapshot
+from durable.copies.messages import SnapshotPiece
 from durable.membership.member import NodeId
-from durable.replication.effects import SendSnapshot
-from durable.replication.messages import SnapshotPiece
 from durable.storage.memory import InMemoryStore
 
 A, B = NodeId("a"), NodeId("b")

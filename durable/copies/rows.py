@@ -28,10 +28,10 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from durable.copies.messages import ZERO, Epoch, Found, Members, Roster
 from durable.errors import StoreCorrupted
 from durable.journal.keys import NODE
 from durable.ports import Batch, Write
-from durable.replication.messages import ZERO, Epoch, Found, Members, Roster
 
 PREFIX: Final = NODE + b"R"
 ROSTER: Final = 0xFFFE

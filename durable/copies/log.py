@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from durable.replication.rows import is_seal
+from durable.copies.rows import is_seal
 
 
 class LogTail:

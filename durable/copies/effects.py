@@ -30,9 +30,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from durable.copies.messages import Epoch, Message, Roster, SnapshotPiece
 from durable.membership.member import NodeId
 from durable.ports import Batch, Write
-from durable.replication.messages import Epoch, Message, Roster, SnapshotPiece
 
 
 @dataclass(slots=True)
