@@ -105,4 +105,7 @@ def copy_of_this_book(target: Path) -> Book:
     shutil.copytree(REPOSITORY / "book", target / "book", ignore=shutil.ignore_patterns("__pycache__"))
     for quoted in ("durable", "tests/scenarios"):
         shutil.copytree(REPOSITORY / quoted, target / quoted, ignore=shutil.ignore_patterns("__pycache__"))
+    for quoted in ("tests/replicamutations.py", "tests/simulation/test_replication_model.py"):  # tables that a chapter shows
+        (target / quoted).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / quoted, target / quoted)
     return Book(target)
