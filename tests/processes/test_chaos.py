@@ -1,5 +1,5 @@
-"""A cluster of real processes under every kind of fault for half a minute, with another seed each day: what `nox -s chaos` does for
-half an hour.
+"""A cluster of real processes under a few faults for twenty seconds, with another seed each day: what `nox -s chaos` does with every
+kind of fault for as long as it is told.
 
 The seed repeats the schedule of the faults, not every interleaving: a failure prints how to run the same for longer.
 """
