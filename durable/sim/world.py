@@ -151,13 +151,22 @@ class SimWorld:
         return found
 
     def start(self, name: str, *, seeds: Sequence[str] | None = None) -> SimProcess:
-        """Start a process there; its node joins by ``seeds``, or those of the world. Raises `RuntimeError` if one runs."""
+        """Start a process there; its node joins by ``seeds``, or those of the world. Raises `RuntimeError` if one runs.
+
+        If its disk fails while it is opened, the process ends at once: it can be started again.
+        """
         self._seeds_of[name] = self.seeds if seeds is None else tuple(seeds)
         process = self.enter(name)
         self.note(name, f"starts, life {process.life}")
-        made = process.loop.run_call(
-            lambda: self._make_node(self, name, process.transport, process.clock, process.entropy, process.store)
-        )
+        try:
+            made = process.loop.run_call(
+                lambda: self._make_node(self, name, process.transport, process.clock, process.entropy, process.store)
+            )
+        except StoreError as error:
+            self.note(name, f"did not start: {type(error).__name__}: {error}")
+            self._end(process)
+            process.machine.disk.crash()
+            return process
         process.node = made
         for watcher in self.watchers:
             watcher.began(process)

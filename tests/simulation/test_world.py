@@ -335,3 +335,12 @@ def test_who_has_left_says_goodbye_on_its_connections() -> None:
         link = world.call("node-1", world.machines["node-1"].process.transport.connect(world.machines["node-3"].address))
         world.leave("node-3")
         assert world.run_until(lambda: link.closed, 10.0)
+
+
+def test_a_node_whose_disk_fails_while_it_is_opened_has_not_started_and_can_be_started_again() -> None:
+    with SimWorld(6, make_node=make_runner) as world:
+        world.machine("node-1").disk.failing_syncs = 1
+        assert not world.start("node-1").running
+        assert any("did not start: StoreError" in str(note) for note in world.trace)
+        assert world.start("node-1").running
+        assert world.errors == []
