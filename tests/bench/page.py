@@ -70,7 +70,16 @@ def _machine(document: Mapping[str, Any]) -> str:
     return (
         f"Measured on {document['created'][:10]}: {machine['processors']} processors, {machine['system']}, Python "
         f"{machine['python']}, {machine['filesystem']}; the probe then made {human(probe['rate_per_s'])} fdatasync/s. "
-        f"{_rounds(document)} rounds. {peers}.\n"
+        f"{_rounds(document)} rounds. {peers}.{_later(document)}\n"
+    )
+
+
+def _later(document: Mapping[str, Any]) -> str:
+    """Workloads that were measured on another day than the rest, and added to the file."""
+    return "".join(
+        f" {', '.join(part['workloads'])}: on {part['created'][:10]}, {part['machine']['system']}; the probe then made "
+        f"{human(part['machine']['probe']['rate_per_s'])} fdatasync/s."
+        for part in document.get("later", ())
     )
 
 
