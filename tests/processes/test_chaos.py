@@ -1,7 +1,7 @@
-"""A cluster of real processes under a few faults for twenty seconds, with another seed each day: what `nox -s chaos` does with every
-kind of fault for as long as it is told.
+"""A cluster of real processes under a few faults for twenty seconds, with another seed each day.
 
-The seed repeats the schedule of the faults, not every interleaving: a failure prints how to run the same for longer.
+`nox -s chaos` does the same with every kind of fault, for as long as it is told. The seed repeats the schedule of the faults, not
+every interleaving: a failure prints how to run the same for longer.
 """
 
 from __future__ import annotations
