@@ -56,6 +56,8 @@ class SimDisk:
         """Called before each batch takes effect: for a judge."""
         self.torn = 0
         self.lost_batches = 0
+        self.wiped: dict[bytes, bytes] = {}
+        """What was durable when a disk was replaced by an empty one: for a judge."""
         self._random = random
         self._rows = InMemoryStore.open()
         self._unsynced: list[tuple[int, list[Write]]] = []  # bytes of a batch; what undoes it
@@ -79,6 +81,7 @@ class SimDisk:
 
     def wipe(self) -> None:
         """Put an empty disk in its place."""
+        self.wiped |= self.durable()
         self.crash()
         self._rows = InMemoryStore.open()
 

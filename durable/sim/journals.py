@@ -163,13 +163,14 @@ class Journals(Law):
 
     def durable_on(self, partition: int, prefix: bytes, enough: int, needle: bytes = b"") -> int:
         """On how many disks a row with this key or prefix of one, and ``needle`` in its value, is on stable storage, applied or
-        in an entry of the log; counted up to ``enough``.
+        in an entry of the log, or was until the disk was lost; counted up to ``enough``.
         """
         count = 0
         for machine in self.world.machines.values():
             disk = machine.disk
-            logged = disk.durable(log_prefix(partition)).values()
-            applied = disk.durable(prefix).values()
+            log = log_prefix(partition)
+            logged = [*disk.durable(log).values(), *(row for key, row in disk.wiped.items() if key.startswith(log))]
+            applied = [*disk.durable(prefix).values(), *(row for key, row in disk.wiped.items() if key.startswith(prefix))]
             if any(needle in row for row in applied) or any(prefix in entry and needle in entry for entry in logged):
                 count += 1
                 if count == enough:

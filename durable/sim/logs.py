@@ -8,7 +8,7 @@ law                            says
 =============================  ========================================================================================
 a prefix of its owner's        R3: a disk whose log is of an epoch holds the entries of that epoch's owner, and none other
 nothing behind a seal          R8: an entry behind a seal belongs to the generation that the seal names, or a later one
-every later owner has it       R2: whoever begins to own holds everything that was ever applied in its generation or before
+every later owner has it       R2: whoever begins to own holds everything that was ever applied in an earlier epoch
 =============================  ========================================================================================
 
 **Limits.** What was never applied anywhere is not known to be committed. Entries below a log's base are judged by what they did.
@@ -41,7 +41,7 @@ class Logs:
     def __init__(self, world: SimWorld) -> None:
         self._world = world
         self._owned: dict[tuple[int, Epoch], dict[int, bytes]] = {}
-        self._applied: dict[int, Counter[int]] = {}
+        self._applied: dict[int, Counter[Epoch]] = {}
         """By partition and generation: up to where it was applied anywhere."""
 
     def written(self, machine: Machine, fresh: dict[bytes, bytes | None]) -> None:
@@ -72,9 +72,9 @@ class Logs:
         return State() if row is None else _state.decode(row)
 
     def _was_applied(self, machine: Machine, number: int, index: int, fresh: dict[bytes, bytes | None]) -> None:
-        generation = self._state(machine, number, fresh).generation
+        epoch = self._state(machine, number, fresh).log_epoch
         applied = self._applied.setdefault(number, Counter())
-        applied[generation] = max(applied[generation], index)
+        applied[epoch] = max(applied[epoch], index)
 
     def _adopts(self, machine: Machine, number: int, state: State, fresh: dict[bytes, bytes | None]) -> None:
         """Its log is of another epoch from now on: look at all of it."""
@@ -86,7 +86,8 @@ class Logs:
             return
         applied = fresh.get(applied_key(number)) or machine.disk.get(applied_key(number)) or b""
         last = max([state.base, int.from_bytes(applied, "big"), *(index for index, _ in entries)])
-        needed = [index for generation, index in self._applied.get(number, Counter()).items() if generation <= state.generation]
+        # One that wins late an epoch which a majority has left may lack what a later one applied: it commits nothing.
+        needed = [index for epoch, index in self._applied.get(number, Counter()).items() if epoch < state.log_epoch]
         if needed and last < max(needed):
             facts = (f"partition {number}", state.log_epoch, f"it ends at {last}, and {max(needed)} was applied")
             raise LawBroken("every later owner has it", self._world, machine.name, *facts)
