@@ -240,3 +240,20 @@ def test_a_plan_whose_newcomer_dies_is_given_up_and_its_copies_are_deleted() -> 
     cluster.start("d")
     cluster.run(100)
     assert cluster.version() == 1 and all(host.rows(partition) == [] for partition in range(4))
+
+
+def test_a_member_that_never_got_the_beginning_has_it_from_whoever_is_left() -> None:
+    """Its generation has had an owner since, so nobody holds the bare beginning any more; and that owner is lost for good."""
+    cluster = cluster_with_data("a", "b", "c")
+    owner, second, third = cluster.core("a").replica_set(0)
+    assert cluster.owners()[0] == owner
+    cluster.cut([third], [owner, second])
+    cluster.kill(owner)
+    core = cluster.core(third)
+    core.replicas[0] = core.replica_class(core.home, 0)  # as before anybody offered it anything
+    cluster.cuts.clear()
+    cluster.run(30, until=lambda: 0 in cluster.owners())
+    assert cluster.owners()[0] in (second, third)
+    assert cluster[cluster.owners()[0]].rows(0) == [b"1"]
+    status = cluster.core(third).status(0)
+    assert status is not None and status.members == (owner, second, third)
