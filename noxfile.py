@@ -117,7 +117,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def simulate(session: nox.Session) -> None:
     """Play seeds of a simulated cluster under faults; `-- --minutes 10`, `-- --first 42 --seeds 1 --trace`."""
-    session.install("-e", ".")
+    session.install("-e", ".[cluster]")
     session.run("python", "-m", "durable.sim", *session.posargs)
 
 
