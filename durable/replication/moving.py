@@ -70,16 +70,17 @@ class Move:
             self._judge()
 
     def _judge(self) -> None:
-        replica = self.replica
+        replica, stores = self.replica, self.replica.home.stores
         mine = replica.generation == self.generation
-        if len(self.holders) + mine < len(self.members) // 2 + 1:
+        holders = [node for node in self.holders if stores.get(node, self.members[node]) == self.members[node]]  # not wiped since
+        if len(holders) + mine < len(self.members) // 2 + 1:
             return
         if self.hand_over:
             self.hand_over = False
             self._call_successor(mine)
         if not mine:
             replica.forget()
-        elif len(self.holders) + 1 >= len(self.members):
+        elif len(holders) + 1 >= len(self.members):
             replica.move = None
 
     def _call_successor(self, mine: bool) -> None:

@@ -319,11 +319,16 @@ class Replica:
 
     def _resume_move(self) -> None:
         """After a restart: who knows of a committed seal goes on telling, until it is known not to be needed."""
-        if self.partition == ROSTER:
-            return
-        if self.next_generation:
+        if self.next_generation and self.partition != ROSTER:
             self.move = Move(self, self.next_generation, self.next_members, self.log.last, hand_over=False)
-        elif self.ready and self.log_epoch == ZERO and self.generation > 1:
+        else:
+            self.offer_beginning()
+
+    def offer_beginning(self) -> None:
+        """R8. Nobody has owned this generation yet, so this log is what it began with: whoever lacks it may have it from here."""
+        bare = self.ready and self.log_epoch == ZERO and self.generation > 1 and not self.next_generation
+        if bare and self.move is None and self.partition != ROSTER:
+            self.home.quiet.stir(self)
             self.move = Move(self, self.generation, self.members, self.log.last, hand_over=False)
 
     def _trim(self) -> None:

@@ -471,3 +471,5 @@ def _on_behind(replica: Replica, sender: NodeId, behind: messages.Behind) -> Non
             replica.partition, replica.generation, replica.members, last, replica.promised, True, log_epoch
         )
         replica.home.send_synced(sender, base)
+    elif behind.generation == replica.generation:
+        replica.offer_beginning()

@@ -7,7 +7,10 @@ from functools import partial
 
 from replicacluster import Cluster, Host
 
+from durable.copies.messages import ZERO, BaseHeld
+from durable.membership.member import NodeId
 from durable.replication import ROSTER
+from durable.replication.moving import Move
 
 
 def cluster_with_data(*names: str, **tuning: object) -> Cluster:
@@ -257,3 +260,38 @@ def test_a_member_that_never_got_the_beginning_has_it_from_whoever_is_left() -> 
     assert cluster[cluster.owners()[0]].rows(0) == [b"1"]
     status = cluster.core(third).status(0)
     assert status is not None and status.members == (owner, second, third)
+
+
+def test_a_member_without_the_bare_beginning_has_it_from_the_one_that_holds_it() -> None:
+    """Nobody has owned the generation yet; who was to offer what it begins with is gone, and the third member's disk is wiped."""
+    cluster = cluster_with_data("a", "b", "c")
+    join(cluster, "d")
+    settle(cluster, 2)
+    cluster.run(5)
+    partition = next(p for p in range(cluster.tuning.partitions) if "d" in cluster.core("d").replica_set(p))
+    wiped, holder, lacking = sorted(cluster.core("d").replica_set(partition), key=lambda node: node != cluster.owners()[partition])
+    cluster.cut([lacking], [wiped, holder])
+    cluster.kill(wiped)
+    cluster.core(holder).replicas[partition].log_epoch = ZERO
+    core = cluster.core(lacking)
+    core.replicas[partition] = core.replica_class(core.home, partition)
+    cluster.cuts.clear()
+    cluster.run(30, until=lambda: partition in cluster.owners())
+    assert cluster.owners()[partition] in (holder, lacking)
+    assert cluster[lacking].rows(partition) == cluster[holder].rows(partition) == [b"1"]
+
+
+def test_a_copy_is_not_deleted_on_the_word_of_a_disk_that_was_wiped_since() -> None:
+    cluster = cluster_with_data("a", "b", "c")
+    replica = cluster.core("a").replicas[0]
+    stores = replica.home.stores
+    members = {NodeId("b"): stores[NodeId("b")], NodeId("c"): stores[NodeId("c")], NodeId("d"): b"the disk of d"}
+    replica.next_generation, replica.next_members = 2, members
+    replica.move = move = Move(replica, 2, members, replica.log.last, hand_over=False)
+    move.on_held(NodeId("b"), BaseHeld(0, 2))
+    stores[NodeId("b")] = b"another disk"
+    move.on_held(NodeId("c"), BaseHeld(0, 2))
+    assert cluster["a"].rows(0) == [b"1"] and replica.move is move
+    stores[NodeId("b")] = members[NodeId("b")]
+    move.on_held(NodeId("b"), BaseHeld(0, 2))
+    assert replica.move is None and replica.log.last == 0
