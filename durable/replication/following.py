@@ -154,6 +154,8 @@ def on_base(replica: Replica, sender: NodeId, base: Base) -> None:
     if home.suspect:
         return
     if replica.known_generation >= base.generation:
+        if replica.known_generation == base.generation and not replica.is_member(home.me):
+            return  # R7. Its rows are of a disk that lost something, and not of the member that is asked
         home.send_synced(sender, BaseHeld(replica.partition, base.generation))
         return
     transfer = replica.transfer

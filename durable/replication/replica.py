@@ -13,7 +13,7 @@ R2     of a majority's logs, that of the highest ``log_epoch``      `rank`; `ele
 R3     entries of an epoch only on top of that epoch's log          `adopted`, `fits`, `is_whole`
 R4     committed is what a majority holds in the owner's epoch      `copies_needed`; `owner`
 R6     after a restart no epoch is continued                        a replica is loaded without a role
-R7     a disk that lost something does not vote                     `may_vote`
+R7     a disk that lost something does not vote                     `may_vote`, `is_member`
 R8     nothing behind a seal; only who knows it committed moves     `closed`, `apply`; `moving`
 =====  ===========================================================  ==========================================
 
@@ -319,7 +319,7 @@ class Replica:
 
     def _resume_move(self) -> None:
         """After a restart: who knows of a committed seal goes on telling, until it is known not to be needed."""
-        if self.partition == ROSTER:
+        if self.partition == ROSTER or not self.is_member(self.home.me):
             return
         if self.next_generation:
             self.move = Move(self, self.next_generation, self.next_members, self.log.last, hand_over=False)

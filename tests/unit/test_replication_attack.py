@@ -30,7 +30,7 @@ from durable.copies.messages import (
     decode,
     encode,
 )
-from durable.copies.rows import ROSTER, Seal, encode_entry, encode_row
+from durable.copies.rows import ROSTER, Seal, State, applied_row, encode_entry, encode_row, state_key
 from durable.membership.member import NodeId
 from durable.replication import ZERO, Replication, ReplicationTuning, Roster
 
@@ -117,6 +117,19 @@ def test_a_suspect_disk_does_not_say_that_it_holds_a_base() -> None:
     node = Alone()
     node.core.distrust(0.0, "a failed fsync")
     assert node.told(B, Base(0, 1, MEMBERS, 1, ZERO, True)) == []
+
+
+def test_a_disk_that_lost_something_neither_holds_nor_offers_what_its_rows_say() -> None:
+    """R7, R8. Loaded under another id, the rows are no member's: an old replica set must not be deleted on their word."""
+    members = {A: b"what a had before", B: MEMBERS[B], C: MEMBERS[C]}
+    rows = [(state_key(0), encode_row(State(2, members, (1, A), ZERO, 0, ready=True))), applied_row(0, 0)]
+    lost, same = (Replication(A, disk, tuning=TUNING, random=Random(1), rows=rows) for disk in (b"another", members[A]))
+    for core, said in ((lost, []), (same, [BaseHeld(0, 2)])):
+        core.receive(0.0, D, Hello(b"disk-d", b"", 1, True))
+        core.receive(0.0, D, Base(0, 2, members, 0, ZERO, True))
+        sent = [effect.message for effect in core.effects() if isinstance(effect, Send | SendSynced)]
+        assert [message for message in sent if isinstance(message, BaseHeld)] == said
+        assert (core.replicas[0].move is not None) is (core is same)
 
 
 def owning(now: float) -> Replication:
