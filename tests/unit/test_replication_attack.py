@@ -16,6 +16,8 @@ from durable.copies.messages import (
     Append,
     Base,
     BaseHeld,
+    Digest,
+    Fetch,
     HandOver,
     Hello,
     Message,
@@ -89,6 +91,50 @@ def test_a_newer_snapshot_that_is_given_up_half_way_takes_the_older_one_along() 
     node.told(B, Piece(0, 1, (1, B), 6, [entry(b"%d" % number) for number in range(6, 10)], 5))  # asked for before
     log = node.replica.log
     assert (log.base, log.last) in ((0, 0), (5, 9)), "entries 6 to 9 are no entries 1 to 4"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(1, 4))
+def test_what_a_node_stages_is_bounded_for_all_its_partitions_and_each_gets_through(random: Random, fit: int) -> None:
+    """Eight snapshots and the logs behind them come at once, mixed; there is room for ``fit`` of them."""
+    tuning = ReplicationTuning(partitions=8, virtual_nodes_per_node=3, tail_entries=2, snapshot_bytes_max=700 * fit)
+    core = Replication(A, MEMBERS[A], tuning=tuning, random=Random(1))
+    for node in (B, C):
+        core.receive(0.0, node, Hello(MEMBERS[node], b"cluster", 1, True))
+        core.seen(0.0, node, True)
+    core.receive(0.0, B, RosterNews(Roster(1, b"cluster", MEMBERS, (), tuning.settings)))
+    core.receive(0.0, B, Digest([]))
+    for partition in range(8):
+        core.receive(0.0, B, Sync(partition, 1, (1, B), MEMBERS, 8, 8))
+    coming: dict[int, list[Any]] = {}
+    now = 0.0
+    while any(not replica.adopted((1, B)) for partition, replica in core.replicas.items() if partition != ROSTER):
+        for effect in core.effects():
+            if isinstance(effect, Send) and isinstance(effect.message, Fetch):
+                coming[effect.message.partition] = answers(effect.message)
+        ready = [partition for partition, pieces in coming.items() if pieces]
+        if ready:
+            partition = random.choice(ready)
+            core.receive(now, B, coming[partition].pop(0))
+        else:
+            now += 1.1
+            assert now < 40, "each is asked for again, and comes to an end"
+            core.receive(now, B, Digest([]))
+            core.tick(now)
+        under_way = [replica.transfer for replica in core.replicas.values() if replica.transfer is not None]
+        held = [sum(map(len, one.entries)) + sum([len(key) + len(value) for key, value in one.rows or ()]) for one in under_way]
+        assert held == [one.bytes for one in under_way] and sum(held) <= tuning.snapshot_bytes_max
+    assert {replica.log.last for partition, replica in core.replicas.items() if partition != ROSTER} == {8}
+    assert core.dropped["transfer too large"] == 0
+
+
+def answers(fetch: Fetch) -> list[Any]:
+    """What its owner has: five rows of 100 bytes up to entry 5, and three entries of 50 behind them."""
+    partition, epoch = fetch.partition, fetch.epoch
+    if fetch.start > 5:
+        return [Piece(partition, 1, epoch, index, [entry(bytes(20))], 8) for index in range(fetch.start, 9)]
+    rows = [(partition.to_bytes(2, "big") + b"%06d" % row, bytes(92)) for row in range(5)]
+    return [SnapshotPiece(partition, 1, epoch, 5, row, row < 4, [rows[row]]) for row in range(5)]
 
 
 # Who says what it does not know
