@@ -18,8 +18,8 @@ BASE        a member of the next generation       who holds that; the seal, or a
 from its own ``commit + 1`` on, because committed entries are the same everywhere. If the source has truncated them, it sends
 its applied range instead, which replaces the own one, and the entries behind it.
 
-**Limits.** What is staged lies in memory, all partitions of a node together up to ``snapshot_bytes_max``. When it becomes more, those
-who hold least let go and ask again later, until it fits: who holds most goes on, so somebody always comes to an end.
+**Limits.** What is staged lies in memory, all partitions of a node together up to ``snapshot_bytes_max``. When it becomes more,
+those who hold least let go and ask again later, until it fits: who holds most goes on, so somebody always comes to an end.
 
 Read next: `election`.
 """

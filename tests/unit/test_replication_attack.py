@@ -14,6 +14,7 @@ from durable.copies.effects import InstallSnapshot, Send, SendSynced
 from durable.copies.messages import (
     Ack,
     Append,
+    AskChange,
     Base,
     BaseHeld,
     Digest,
@@ -35,6 +36,7 @@ from durable.copies.messages import (
 from durable.copies.rows import ROSTER, Seal, State, applied_row, encode_entry, encode_row, state_key
 from durable.membership.member import NodeId
 from durable.replication import ZERO, Replication, ReplicationTuning, Roster
+from durable.replication.voters import NAMES_MAX
 
 A, B, C, D = (NodeId(name) for name in "abcd")
 TUNING = ReplicationTuning(partitions=2, virtual_nodes_per_node=3, tail_entries=2)
@@ -188,6 +190,40 @@ def owning(now: float) -> Replication:
 
 def test_a_round_of_reads_is_not_confirmed_by_an_answer_to_an_earlier_life() -> None:
     assert owning(1.0).confirm(1.0, 0) != owning(9.0).confirm(9.0, 0)
+
+
+def sizes(thing: Any, seen: set[int]) -> list[int]:
+    """How large the tables are that can be reached from it."""
+    if id(thing) in seen:
+        return []
+    seen.add(id(thing))
+    if isinstance(thing, dict | set | list):
+        inside = list(thing.values()) if isinstance(thing, dict) else list(thing)
+        return [len(thing), *(size for one in inside for size in sizes(one, seen))]
+    if not type(thing).__module__.startswith("durable."):
+        return []
+    slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
+    names = [*getattr(thing, "__dict__", ()), *slots]
+    return [size for name in names for size in sizes(getattr(thing, name, None), seen)]
+
+
+def test_names_that_somebody_invents_are_not_remembered_without_end() -> None:
+    node = Alone()
+    for number in range(3 * NAMES_MAX):
+        name = NodeId(f"invented-{number}")
+        for hello in (Hello(b"disk", b"cluster", 0, number % 2 == 0), Hello(b"disk", b"another cluster", 0, True)):
+            node.core.seen(0.0, name, True)
+            node.core.receive(0.0, name, hello)
+            node.core.receive(0.0, name, Digest([(0, 1, ZERO, 0, 0)]))
+            node.core.receive(0.0, name, AskChange(name, b"disk", False))
+            node.core.receive(0.0, name, AskChange(NodeId(f"of-{number}"), None, False))
+            node.core.seen(0.0, name, False)
+        node.core.effects()
+    assert max(sizes(node.core, set())) <= 2 * NAMES_MAX
+    assert {A, B, C, D} <= node.core.home.stores.keys(), "the members, and the guest that is alive, are known as before"
+    newcomer = NodeId("newcomer")
+    node.core.receive(0.0, newcomer, Hello(b"disk-n", b"cluster", 1, True))
+    assert node.core.home.stores[newcomer] == b"disk-n"
 
 
 def test_who_is_started_as_a_witness_owns_nothing_also_while_the_roster_does_not_know() -> None:
