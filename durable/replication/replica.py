@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from durable.replication.transfer import Transfer
 
 NOTHING = State()
+EPOCH_LEAP_MAX = 2**32
+"""How far above what was promised here an epoch may be. With an election a second a copy misses so many in a century; and whoever
+holds the key cannot use up the numbers, which go to 2**64, with a few messages, so that nobody could campaign any more."""
 PIN_TAILS = 8
 """While somebody fetches, the tail may grow to so many times its size before it is truncated all the same."""
 
@@ -112,6 +115,13 @@ class Replica:
     def accepts(self, epoch: Epoch) -> bool:
         """R1. Nothing of an epoch below the promised one."""
         return epoch >= self.promised
+
+    def believes(self, epoch: Epoch) -> bool:
+        """Whether elections can have come to this epoch. What is not believed is counted, and raises nothing."""
+        if epoch[0] - self.promised[0] <= EPOCH_LEAP_MAX:
+            return True
+        self.home.dropped["absurd epoch"] += 1
+        return False
 
     def adopted(self, epoch: Epoch) -> bool:
         """R3. Whether this log is that of the epoch's owner (its beginning): only then do its entries fit."""

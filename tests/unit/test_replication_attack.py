@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from durable.copies.effects import InstallSnapshot, Send, SendSynced
 from durable.copies.messages import (
@@ -18,14 +19,18 @@ from durable.copies.messages import (
     Base,
     BaseHeld,
     Digest,
+    DigestAnswer,
     Fetch,
     HandOver,
     Hello,
     Message,
     Piece,
     Plan,
+    Prepare,
     PreVote,
+    PreVoted,
     Promise,
+    Refused,
     RosterNews,
     SnapshotPiece,
     Superseded,
@@ -36,6 +41,7 @@ from durable.copies.messages import (
 from durable.copies.rows import ROSTER, Seal, State, applied_row, encode_entry, encode_row, state_key
 from durable.membership.member import NodeId
 from durable.replication import ZERO, Replication, ReplicationTuning, Roster
+from durable.replication.replica import EPOCH_LEAP_MAX
 from durable.replication.voters import NAMES_MAX
 
 A, B, C, D = (NodeId(name) for name in "abcd")
@@ -235,6 +241,42 @@ def test_who_is_started_as_a_witness_owns_nothing_also_while_the_roster_does_not
 
 
 # Nonsense
+
+
+ABSURD = (2**53, B)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Prepare(0, 1, ABSURD),
+        Sync(0, 1, ABSURD, MEMBERS, 0, 0),
+        Base(0, 2, MEMBERS, 1, ABSURD, True),
+        Base(0, 2, MEMBERS, 1, ZERO, True, ABSURD),
+        PreVoted(0, 1, 7, True, ABSURD),
+        Refused(0, 1, (1, A), ABSURD),
+        DigestAnswer([(0, 1, ABSURD, ZERO, 0)], True),
+    ],
+)
+@pytest.mark.parametrize("owns", [True, False])
+def test_an_epoch_that_no_elections_can_have_come_to_is_counted_and_raises_nothing(message: Any, owns: bool) -> None:
+    core = owning(0.0) if owns else Alone().core
+    replica = core.replicas[0]
+    if not owns:
+        replica.election.ask()
+        message = replace(message, round=replica.election.round) if isinstance(message, PreVoted) else message
+    elif isinstance(message, PreVoted):
+        return  # who owns has asked nobody
+    answers_an_owner = isinstance(message, DigestAnswer)
+    core.receive(1.0, B, message)
+    carried_out(core, 1.0)
+    assert (core.dropped["absurd epoch"] > 0) is (owns or not answers_an_owner)
+    replica.step_down("to campaign")
+    replica.election.campaign()
+    assert core.epoch(0) == (1 + owns, A), "the next epoch is one above what was promised"
+    assert replica.transfer is None
+    core.receive(1.0, B, Prepare(0, 1, (EPOCH_LEAP_MAX, B)))
+    assert core.epoch(0) == (EPOCH_LEAP_MAX, B), "that much can be missed"
 
 
 SETTINGS = TUNING.settings
