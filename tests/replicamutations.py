@@ -13,6 +13,7 @@ piece            R3     a log is swapped in before it is all there
 oneack           R4     one copy is enough
 resume           R6     after a restart an owner goes on
 amnesia          R7     a disk that lost everything votes as before
+forgiven         R7     a disk that lost something after a failed fsync votes again when its process is started anew
 sealopen         R8     entries are appended behind a seal
 earlyinstall     R8     the next generation begins before the seal is committed
 ===============  =====  ============================================================================================
@@ -23,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import structs
-from replicaworld import Node, P, ReplicaWorld, WatchedReplica, WatchedReplication
+from replicaworld import Disk, Node, P, ReplicaWorld, WatchedReplica, WatchedReplication
 
 from durable.copies.messages import Epoch, Promise
 from durable.copies.rows import Loaded, decode_seal, encode_row, state_key
@@ -137,6 +138,13 @@ class AmnesiacWorld(ReplicaWorld):
         super().restart(node)
 
 
+class ForgivingWorld(ReplicaWorld):
+    """A disk that lost something keeps its id."""
+
+    def rename(self, disk: Disk) -> None:
+        pass
+
+
 class ResumingWorld(ReplicaWorld):
     """An owner goes on after a restart with the epoch that it led."""
 
@@ -153,7 +161,7 @@ class ResumingWorld(ReplicaWorld):
 
 def world_class(mutation: str) -> type[ReplicaWorld]:
     """The world in which that rule does not hold."""
-    worlds = {"forgetpromise": ForgetfulWorld, "amnesia": AmnesiacWorld, "resume": ResumingWorld}
+    worlds = {"forgetpromise": ForgetfulWorld, "amnesia": AmnesiacWorld, "resume": ResumingWorld, "forgiven": ForgivingWorld}
     if mutation in worlds:
         return worlds[mutation]
     if mutation not in BROKEN:

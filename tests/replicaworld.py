@@ -47,6 +47,8 @@ class Disk:
         self.safe: dict[bytes, bytes] = {}
         self.rows: dict[bytes, bytes] = {}
         self.unsynced: list[tuple[tuple[bytes, ...], Any]] = []
+        self.past: list[dict[bytes, bytes]] | None = None
+        """What was safe once, if somebody wants to go back to it."""
 
     def write(self, clear: tuple[bytes, ...], writes: Any) -> None:
         self.unsynced.append((clear, writes))
@@ -56,6 +58,13 @@ class Disk:
         for clear, writes in self.unsynced:
             put(self.safe, clear, writes)
         self.unsynced.clear()
+        if self.past is not None:
+            self.past = [*self.past[-5:], dict(self.safe)]
+
+    def lose(self, random: Random) -> None:
+        """An fsync has failed, and took along some of what was safe before. The process that opens it next knows."""
+        self.safe = dict(random.choice(self.past or [self.safe]))
+        self.rows = dict(self.safe)
 
     def crash(self, random: Random) -> None:
         kept = random.randrange(len(self.unsynced) + 1)
@@ -238,17 +247,24 @@ class ReplicaWorld:
         tail: int = 6,
         piece: int = 60,
         replicas: int = 3,
+        distrust: float = 0.0,
         mutation: str = "",
     ) -> None:
         self.random = Random(seed)
+        self.distrust = distrust
         self.steps, self.loss, self.double, self.crash, self.change = steps, loss, double, crash, change
         self.mutation = mutation
         self.wishes, self.campaign = wishes, campaign
         self.cuts: set[tuple[NodeId, NodeId]] = set()
         """Ways on which messages wait until they are open again."""
         self.tuning = ReplicationTuning(
-            replicas=replicas, partitions=1, virtual_nodes_per_node=3, gossip_interval_s=1.0, tail_entries=tail,
-            piece_bytes=piece, handovers_max=1,
+            replicas=replicas,
+            partitions=1,
+            virtual_nodes_per_node=3,
+            gossip_interval_s=1.0,
+            tail_entries=tail,
+            piece_bytes=piece,
+            handovers_max=1,
         )
         self.now = 0.0
         self.laws = Laws()
@@ -263,6 +279,7 @@ class ReplicaWorld:
         self.laws.rosters[1] = roster
         self.rosters = [roster]
         for node in self.nodes:
+            node.disk.past = [] if distrust else None
             self.start(node)
             self.hear_roster(node, roster)
             self.sync(node)
@@ -409,8 +426,16 @@ class ReplicaWorld:
                 self.sync(node)
 
     def restart(self, node: Node) -> None:
+        if self.distrust and self.random.random() < self.distrust:
+            node.disk.lose(self.random)
+            self.laws.promised.pop(node.name, None)
+            self.rename(node.disk)
         self.start(node)
         self.take(node)
+
+    def rename(self, disk: Disk) -> None:
+        """R7. It goes by another id from here on."""
+        disk.store_id += b"'"
 
     def act(self, node: Node, core: Replication) -> None:
         random, dice = self.random, self.random.random()
@@ -481,6 +506,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "lossy": {"loss": 0.4, "double": 0.4, "crash": 0.04},
     "truncating": {"tail": 0, "crash": 0.03},
     "moving": {"count": 5, "change": 0.1, "steps": 800},
+    "distrusting": {"count": 5, "change": 0.1, "steps": 800, "crash": 0.03, "distrust": 0.2},
     "roster": {"count": 5, "wishes": 0.08, "steps": 1200, "loss": 0.05, "crash": 0.004},
 }
 """Worlds by what they are hard on."""

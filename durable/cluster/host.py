@@ -24,6 +24,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from random import Random
 
 from durable.cluster.config import ClusterConfig
@@ -31,7 +32,7 @@ from durable.cluster.events import EventStream
 from durable.cluster.replicated import ReplicatedLog, Syncs
 from durable.copies.messages import Epoch, Roster
 from durable.copies.rows import PREFIX
-from durable.errors import ClusterError, NotOwner, ProtocolError
+from durable.errors import ClusterError, NotOwner, ProtocolError, StoreError, StoreFull
 from durable.journal.entries import Envelope, Failure
 from durable.journal.keys import NODE, PARTITIONS
 from durable.membership.member import Member, NodeAddress, NodeId
@@ -46,6 +47,8 @@ from durable.rpc.remote import RemoteDesk
 from durable.runtime.config import NodeConfig
 from durable.runtime.desk import LocalDesk
 from durable.runtime.engine import Engine
+from durable.storage.engine import DiskStore
+from durable.storage.folder import distrust, distrusted
 from durable.storage.node import NodeStorage
 
 log = logging.getLogger("durable")
@@ -112,6 +115,9 @@ class Host:
             replicas=config.replicas,
             owners=self.owners,
         )
+        if isinstance(store := storage.store, DiskStore):
+            folder = store.folder
+            store.on_sync_failed = lambda error: self._distrust(folder, entropy, error)
         self.server = RpcServer(local, self._dropped, owners=self.owners, copy=storage.status)
         self.on_roster: Callable[[], None] = lambda: None
         self.on_failed: Callable[[BaseException], None] = lambda error: None
@@ -184,6 +190,36 @@ class Host:
         self._tell()
         self.on_failed(error)
 
+    def _distrust(self, folder: Path, entropy: Entropy, error: StoreError) -> None:
+        """R7, over a restart. An fsync has failed: what was in the same pages may be gone too, acknowledged or not, and the engines
+        take a log that ends too early for the end of what was written. So the next process must not vote with this folder. It gets
+        another id: under it the node is what one with a new disk is, a learner until a roster change makes it a voter again.
+
+        Not so after a failed *write*, or for want of space: these leave alone what was durable, what was not durable was not
+        acknowledged, and what an engine finds when it is opened it has written anew, durably. Three disks that are full at once
+        must not cost a cluster its majority. Nor for the only voter: nobody else could give it what it may have lost.
+        """
+        roster = self.core.roster
+        if isinstance(error, StoreFull) or roster is None or list(roster.voters) == [self._me]:
+            return
+        lacks = f"{self._me}: after the failed fsync {folder} may lack what this node acknowledged"
+        try:
+            mark = distrust(folder, entropy.random_bytes(STORE_ID_BYTES), str(error))
+        except OSError as refused:
+            log.critical(
+                "%s, and it does not take the mark that says so (%s). Do not start a node on it again: an empty folder is filled "
+                "from the others",
+                lacks,
+                refused,
+            )
+        else:
+            log.critical(
+                "%s. It is marked (%s): started again, the node votes only when the others have filled it. If they are lost, and "
+                "this copy is the best there is, delete the mark",
+                lacks,
+                mark,
+            )
+
     def _tell(self) -> None:
         """Who listens gets the newest, and misses what was in between."""
         for stream in self.streams:
@@ -236,10 +272,12 @@ class Host:
 
 
 def store_id(store: Store, entropy: Entropy) -> bytes:
-    """What a folder is known by to the others: a disk that was lost and made anew is another one, and votes for nothing."""
+    """What a folder is known by to the others. A disk that was lost and made anew is another one, and votes for nothing; so is one
+    that was marked after a failed fsync.
+    """
     known = store.get(STORE_ID_KEY)
     if known is None:
         known = entropy.random_bytes(STORE_ID_BYTES)
         store.write([(STORE_ID_KEY, known)])
         store.sync()
-    return known
+    return (distrusted(store.folder) if isinstance(store, DiskStore) else None) or known

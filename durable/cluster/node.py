@@ -34,6 +34,8 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any, Self
 
+from msgspec.structs import replace
+
 from durable.cluster.ask import NodeView, encode_view, seal_of
 from durable.cluster.config import ClusterConfig
 from durable.cluster.events import EventStream
@@ -60,6 +62,7 @@ from durable.workflows.definition import REGISTRY, Function, Workflow
 from durable.world import SystemClock, SystemEntropy
 
 ASKING_MAX = 256
+ADDRESSES_MAX = 8_192
 WARN_EVERY_S = 60.0
 BOOT_CHANCE_BITS = 10
 """A boot number is the time in milliseconds, and so many random bits: two that are started in one moment under one name would
@@ -238,10 +241,9 @@ class ClusterNode(Face):
     async def close(self) -> None:
         """Go without a word: the others will find this node dead."""
         self._end(None)
-        tasks = list(self._asking)
-        for task in tasks:
+        for task in self._asking:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._asking, return_exceptions=True)
         if self._host is not None:
             await self._host.close()
         await self._transport.close()
@@ -305,11 +307,8 @@ class ClusterNode(Face):
     def view(self) -> NodeView:
         """What this node sees, counters included."""
         swim, now = self._running()
-        aged = [
-            Member(one.node_id, one.address, one.status, one.incarnation, one.boot, max(0.0, now - one.since))
-            for one in swim.members()
-        ]
-        return NodeView(swim.me.node_id, tuple(aged), self.dropped(), swim.health.score)
+        aged = tuple([replace(one, since=max(0.0, now - one.since)) for one in swim.members()])
+        return NodeView(swim.me.node_id, aged, self.dropped(), swim.health.score)
 
     def dropped(self) -> dict[str, int]:
         """How many packets were dropped, by reason: forged, replayed, foreign, unreadable, too long, ..."""
@@ -455,6 +454,9 @@ class ClusterNode(Face):
 
     def _changed(self, member: Member) -> None:
         self._addresses[member.node_id] = member.address
+        if len(self._addresses) > ADDRESSES_MAX:
+            for node in self._addresses.keys() - {*self._voters(), *(one.node_id for one in self.members())}:
+                del self._addresses[node]
         if self._host is not None:
             self._host.seen(member)
         self._place()
@@ -465,15 +467,18 @@ class ClusterNode(Face):
             self._founding.look(self._by_address())
         self._replace_ring()
 
+    def _voters(self) -> Iterable[NodeId]:
+        roster = self._host.core.roster if self._host is not None else None
+        return roster.voters if roster is not None else ()
+
     def _by_address(self) -> dict[NodeAddress, NodeId]:
         return {member.address: member.node_id for member in self.members() if member.status.is_live}
 
     def _replace_ring(self) -> None:
         """The voters that seem alive; everybody who does, while there are none."""
         wanted = {member.node_id: None for member in self.members() if member.status.is_live}
-        roster = self._host.core.roster if self._host is not None else None
-        if roster is not None:
-            wanted = {node: None for node in wanted if node in roster.voters}
+        if voters := self._voters():
+            wanted = {node: None for node in wanted if node in voters}
         for node in self.ring.nodes:
             if node not in wanted:
                 self.ring.remove_node(node)

@@ -37,7 +37,7 @@ class ReplicationTuning:
     piece_bytes: int = 256 << 10
     """How much of a log or a snapshot one message carries, about."""
     snapshot_bytes_max: int = 1 << 30
-    """The largest snapshot that is staged in memory; a larger one is given up, and asked for again."""
+    """How much a node stages in memory, of all partitions together; a larger snapshot is given up, and asked for again."""
     handovers_max: int = 16
     """Partitions that an owner hands over in one gossip interval."""
 

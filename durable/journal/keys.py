@@ -15,8 +15,8 @@ table  key behind the partition                             value
 ``t``  time in ms, workflow id, run, sequence number        empty; a timer that has not fired
 ``m``  workflow id, incarnation, arrival                    a message that nobody has received yet
 ``o``  workflow id, incarnation, number                     `Envelope` on its way to another execution
-``s``  workflow id, sender id, sender's incarnation         number of the last envelope accepted from that sender
-``k``  workflow id, request key                             empty; a request from outside that was accepted
+``s``  workflow id, sender id, sender's incarnation         number of the last envelope accepted from that sender; outlives a purge
+``k``  workflow id, request key                             empty; a request that was accepted; outlives a purge
 ``x``  workflow id                                          time of a purge: the id's tombstone
 ``c``  nothing                                              a time: nobody who runs the partition goes back behind it
 ====== ==================================================== =====================================================
@@ -51,8 +51,10 @@ REQUEST: Final = b"k"
 TOMBSTONE: Final = b"x"
 CLOCK: Final = b"c"
 
-OF_ONE_EXECUTION: Final = (STATUS, ACTIVE, JOURNAL, ATTEMPT, HEARTBEAT, MAIL, OUTBOX, SENDER, REQUEST)
+OF_ONE_EXECUTION: Final = (STATUS, ACTIVE, JOURNAL, ATTEMPT, HEARTBEAT, MAIL, OUTBOX)
 """The tables whose keys begin with a workflow id: what a purge removes."""
+OF_ONE_ID: Final = (SENDER, REQUEST)
+"""What was accepted for an id. It goes with the tombstone: whoever repeats himself is told what he would have been told before."""
 
 NODE: Final = b"\xff\xff"
 

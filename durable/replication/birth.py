@@ -41,6 +41,11 @@ class Birth:
         self._mark = 0
         self.decided: Roster | None = None
 
+    @property
+    def founders(self) -> tuple[NodeId, ...]:
+        """Who is to be in the first roster."""
+        return self._wanted.founders if self._wanted is not None else ()
+
     def want(self, seeds: tuple[str, ...], founders: tuple[NodeId, ...]) -> None:
         """All seeds answer membership's calls, under these names."""
         self._wanted = Found(tuple(sorted(seeds)), tuple(sorted(founders)), self._home.tuning.settings)
@@ -70,7 +75,7 @@ class Birth:
             home.send_synced(sender, Accepted(found.founders, self._witness))
 
     def on_accepted(self, sender: NodeId, accepted: Accepted) -> None:
-        if self._wanted is not None and accepted.founders == self._wanted.founders and sender in self._home.stores:
+        if self._wanted is not None and accepted.founders == self._wanted.founders and sender in self.founders:
             self._accepted[sender] = accepted.witness
             self.settle(self._mark)
 

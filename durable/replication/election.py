@@ -145,6 +145,8 @@ class Election:
     def on_pre_voted(self, sender: NodeId, vote: PreVoted) -> None:
         if self.stage is not Stage.ASKING or vote.round != self.round or vote.generation != self.replica.generation:
             return
+        if not self.replica.believes(vote.promised):
+            return
         self.seen = max(self.seen, vote.promised)
         if vote.granted and self.replica.is_member(sender):
             self.granted.add(sender)
@@ -218,6 +220,8 @@ class Election:
 
     def on_refused(self, refused: Refused) -> None:
         """Somebody was promised more. The next candidacy goes above that."""
+        if not self.replica.believes(refused.promised):
+            return
         self.seen = max(self.seen, refused.promised)
         if self.stage >= Stage.PREPARING and refused.epoch == self.epoch:
             replica, home = self.replica, self.replica.home

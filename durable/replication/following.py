@@ -45,7 +45,7 @@ def on_prepare(replica: Replica, sender: NodeId, prepare: Prepare) -> None:
     epoch = prepare.epoch
     if replica.is_past(sender, prepare.generation) or prepare.generation != replica.generation:
         return
-    if not replica.may_vote() or not replica.is_member(sender) or epoch[1] != sender:
+    if not replica.may_vote() or not replica.is_member(sender) or epoch[1] != sender or not replica.believes(epoch):
         return
     if not replica.accepts(epoch):
         refuse(replica, sender, prepare.generation, epoch)
@@ -59,7 +59,7 @@ def on_prepare(replica: Replica, sender: NodeId, prepare: Prepare) -> None:
 
 def on_sync(replica: Replica, sender: NodeId, sync: Sync) -> None:
     epoch = sync.epoch
-    if epoch[1] != sender or replica.home.suspect or replica.is_past(sender, sync.generation):
+    if epoch[1] != sender or replica.home.suspect or replica.is_past(sender, sync.generation) or not replica.believes(epoch):
         return
     if replica.partition == ROSTER and sync.generation > replica.generation:
         return  # what that generation begins with is the roster itself, and comes as RosterNews
@@ -154,10 +154,14 @@ def on_base(replica: Replica, sender: NodeId, base: Base) -> None:
     if home.suspect:
         return
     if replica.known_generation >= base.generation:
+        if replica.known_generation == base.generation and not replica.is_member(home.me):
+            return  # R7. Its rows are of a disk that lost something, and not of the member that is asked
         home.send_synced(sender, BaseHeld(replica.partition, base.generation))
         return
     transfer = replica.transfer
     if base.members.get(home.me) != home.store_id or not base.held or replica.partition == ROSTER:
+        return
+    if not replica.believes(max(base.promised, base.log_epoch)):
         return
     if transfer is None or transfer.generation < base.generation:
         Transfer(replica, Kind.BASE, sender, base.generation, base.members, base.promised, base.index, base.log_epoch).begin()

@@ -38,7 +38,8 @@ class Home:
         self.tuning = tuning
         self.random = random
         self.now = 0.0
-        self.live: dict[NodeId, bool] = {me: True}
+        self.live: dict[NodeId, None] = {me: None}
+        """Whom membership holds alive."""
         self.stores: dict[NodeId, bytes] = {me: store_id}
         """Which disk each node last said it has."""
         self.witnesses: tuple[NodeId, ...] = ()
@@ -64,12 +65,12 @@ class Home:
         self.dropped: Counter[str] = Counter()
 
     def is_live(self, node: NodeId) -> bool:
-        return self.live.get(node, False)
+        return node in self.live
 
     def may_own(self, node: NodeId) -> bool:
         """Whether a node is alive, and would own a partition."""
         standing = self.standing if node == self.me else node not in self.resting
-        return standing and self.live.get(node, False) and node not in self.witnesses
+        return standing and node in self.live and node not in self.witnesses
 
     def is_busy(self, partition: int) -> bool:
         """By what was said at the first question of this call."""

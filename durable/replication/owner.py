@@ -182,7 +182,7 @@ class Owner:
     def on_higher(self, sender: NodeId, promised: Epoch) -> None:
         """That copy follows us no more."""
         peer = self.peers.get(sender)
-        if peer is not None:
+        if peer is not None and self.replica.believes(promised):
             self.replica.home.quiet.stir(self.replica)
             peer.promised = max(peer.promised, promised)
             self.replica.election.seen = max(self.replica.election.seen, promised)

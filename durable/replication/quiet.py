@@ -104,6 +104,13 @@ class Quiet:
         for partition in list(lines.rows) if lines is not None else ():
             self.stir(replicas[partition])
 
+    def forget(self, node: NodeId, replicas: dict[int, Replica]) -> None:
+        """Nothing need be known of that node any more."""
+        self.forget_heard(node, replicas)
+        self.forget_said(node, replicas)
+        self.heard.pop(node, None)
+        self.said.pop(node, None)
+
     def is_calm(self, replica: Replica) -> bool:
         """Whether nothing can become due for it that does not stir it first."""
         if replica.transfer is not None or replica.move is not None or replica.election.stage:

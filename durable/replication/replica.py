@@ -13,7 +13,7 @@ R2     of a majority's logs, that of the highest ``log_epoch``      `rank`; `ele
 R3     entries of an epoch only on top of that epoch's log          `adopted`, `fits`, `is_whole`
 R4     committed is what a majority holds in the owner's epoch      `copies_needed`; `owner`
 R6     after a restart no epoch is continued                        a replica is loaded without a role
-R7     a disk that lost something does not vote                     `may_vote`
+R7     a disk that lost something does not vote                     `may_vote`, `is_member`
 R8     nothing behind a seal; only who knows it committed moves     `closed`, `apply`; `moving`
 =====  ===========================================================  ==========================================
 
@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from durable.replication.transfer import Transfer
 
 NOTHING = State()
+EPOCH_LEAP_MAX = 2**32
+"""How far above what was promised here an epoch may be. With an election a second a copy misses so many in a century; and whoever
+holds the key cannot use up the numbers, which go to 2**64, with a few messages, so that nobody could campaign any more."""
 PIN_TAILS = 8
 """While somebody fetches, the tail may grow to so many times its size before it is truncated all the same."""
 
@@ -112,6 +115,13 @@ class Replica:
     def accepts(self, epoch: Epoch) -> bool:
         """R1. Nothing of an epoch below the promised one."""
         return epoch >= self.promised
+
+    def believes(self, epoch: Epoch) -> bool:
+        """Whether elections can have come to this epoch. What is not believed is counted, and raises nothing."""
+        if epoch[0] - self.promised[0] <= EPOCH_LEAP_MAX:
+            return True
+        self.home.dropped["absurd epoch"] += 1
+        return False
 
     def adopted(self, epoch: Epoch) -> bool:
         """R3. Whether this log is that of the epoch's owner (its beginning): only then do its entries fit."""
@@ -319,15 +329,17 @@ class Replica:
 
     def _resume_move(self) -> None:
         """After a restart: who knows of a committed seal goes on telling, until it is known not to be needed."""
-        if self.next_generation and self.partition != ROSTER:
+        if self.partition == ROSTER or not self.is_member(self.home.me):
+            return
+        if self.next_generation:
             self.move = Move(self, self.next_generation, self.next_members, self.log.last, hand_over=False)
         else:
             self.offer_beginning()
 
     def offer_beginning(self) -> None:
         """R8. Nobody has owned this generation yet, so this log is what it began with: whoever lacks it may have it from here."""
-        bare = self.ready and self.log_epoch == ZERO and self.generation > 1 and not self.next_generation
-        if bare and self.move is None and self.partition != ROSTER:
+        held = self.ready and not self.next_generation and self.is_member(self.home.me)
+        if held and self.log_epoch == ZERO and self.generation > 1 and self.move is None and self.partition != ROSTER:
             self.home.quiet.stir(self)
             self.move = Move(self, self.generation, self.members, self.log.last, hand_over=False)
 

@@ -265,9 +265,12 @@ class Replication:
         """Membership holds a node alive, or not."""
         home = self.home
         home.now = now
-        before, home.live[node] = home.live.get(node), live or node == home.me
-        if before == home.live[node]:
+        if home.is_live(node) == live or node == home.me:
             return
+        if live:
+            home.live[node] = None
+        else:
+            del home.live[node]
         home.changes += 1
         if not live:
             home.quiet.forget_heard(node, self.replicas)

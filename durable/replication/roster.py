@@ -90,6 +90,11 @@ class Planner:
         if self.plan is not None and ready.version == self.plan.version:
             self._ready[sender] = (frozenset(ready.partitions), self._home.now)
 
+    def forget_node(self, node: NodeId) -> None:
+        """Nobody needs to know what it has said."""
+        self._asks.pop(node, None)
+        self._ready.pop(node, None)
+
     def forget(self) -> None:
         """A roster was decided, or this node does not own the roster any more."""
         self.plan = self._node = None
@@ -97,11 +102,8 @@ class Planner:
 
     def watch(self, roster: Roster) -> None:
         """Every gossip interval, everywhere: who is down, and since when."""
-        for node in roster.voters:
-            if self._home.is_live(node):
-                self._down_since.pop(node, None)
-            else:
-                self._down_since.setdefault(node, self._home.now)
+        home, since = self._home, self._down_since
+        self._down_since = {node: since.get(node, home.now) for node in roster.voters if not home.is_live(node)}
 
     def beat(self, roster: Roster) -> Roster | None:
         """Every gossip interval, at the owner: the next roster, if it may be written now."""

@@ -18,7 +18,10 @@ BASE        a member of the next generation       who holds that; the seal, or a
 from its own ``commit + 1`` on, because committed entries are the same everywhere. If the source has truncated them, it sends
 its applied range instead, which replaces the own one, and the entries behind it.
 
-**Limits.** What is staged lies in memory, up to ``snapshot_bytes_max``. Read next: `election`.
+**Limits.** What is staged lies in memory, all partitions of a node together up to ``snapshot_bytes_max``. When it becomes more,
+those who hold least let go and ask again later, until it fits: who holds most goes on, so somebody always comes to an end.
+
+Read next: `election`.
 """
 
 from __future__ import annotations
@@ -99,6 +102,29 @@ class Transfer:
         self.heard_at = self.replica.home.now
         self._ask()
 
+    def _let_go(self) -> None:
+        """Forget what is staged. It is asked for again when it has not come for a while."""
+        self.rows, self.entries, self.end = None, [], self.start - 1
+        self.number = self.bytes = 0
+
+    def _has_room(self) -> bool:
+        """Whether this one may go on, now that it holds more. Not: it let go, or is given up, because alone it is too large."""
+        home = self.replica.home
+        under_way = [replica.transfer for replica in home.quiet.restless.values() if replica.transfer is not None]
+        excess = sum([transfer.bytes for transfer in under_way]) - home.tuning.snapshot_bytes_max
+        if excess <= 0:
+            return True
+        if self.bytes > home.tuning.snapshot_bytes_max:
+            home.dropped["transfer too large"] += 1
+            self.replica.transfer = None
+            return False
+        for transfer in sorted(under_way, key=lambda transfer: transfer.bytes):
+            if excess > 0 and transfer.bytes:
+                excess -= transfer.bytes
+                home.dropped["transfer put off"] += 1
+                transfer._let_go()
+        return self.bytes > 0
+
     def _hear(self) -> None:
         self.heard_at, self.tries = self.replica.home.now, 0
 
@@ -130,14 +156,10 @@ class Transfer:
         self.bytes += sum(map(len, piece.entries))
         self.commit = max(self.commit, piece.commit)
         self._hear()
-        if self.bytes > self.replica.home.tuning.snapshot_bytes_max:
-            self.replica.home.dropped["transfer too large"] += 1
-            self.replica.transfer = None
-        else:
+        if self._has_room():
             self._go_on()
 
     def on_snapshot(self, piece: SnapshotPiece) -> None:
-        home = self.replica.home
         if piece.number == 0:
             if piece.index <= self.end or (self.log_epoch == ZERO and piece.index > self.floor):
                 return  # nothing new in it, or more than the generation began with
@@ -149,10 +171,7 @@ class Transfer:
         self.number += 1
         self.bytes += sum([len(key) + len(value) for key, value in piece.rows])
         self._hear()
-        if self.bytes > home.tuning.snapshot_bytes_max:
-            home.dropped["snapshot too large"] += 1
-            self.replica.transfer = None
-        elif not piece.more:
+        if self._has_room() and not piece.more:
             self.number = 0
             self.entries, self.end = [], piece.index
             self.commit = max(self.commit, piece.index)

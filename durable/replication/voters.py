@@ -37,6 +37,9 @@ from durable.replication.rosterlog import begin_roster_generation, first_states
 
 NEWS_INTERVALS = 0.25
 """A node that is behind is told at most so often."""
+NAMES_MAX = 1_024
+"""Of so many nodes something is remembered; or of twice as many as are needed, if that is more. A cluster has less, and whoever
+holds the key can invent names without end."""
 
 
 class Voters:
@@ -53,6 +56,7 @@ class Voters:
         self.roster: Roster | None = None
         self.sets: list[Members] = []
         self.wishes: dict[NodeId, AskChange] = {}
+        self._names_max = NAMES_MAX
         self.foreign: set[NodeId] = set()
         """Nodes of another cluster."""
         self.birth = Birth(home, loaded.found, witness=witness)
@@ -80,8 +84,7 @@ class Voters:
 
     def peers(self) -> list[NodeId]:
         """Everybody alive, and every voter."""
-        nodes = {node: None for node, live in self.home.live.items() if live}
-        nodes.update(dict.fromkeys(self.roster.voters if self.roster else ()))
+        nodes = {**self.home.live, **dict.fromkeys(self.roster.voters if self.roster else ())}
         return [node for node in nodes if node != self.home.me]
 
     def want_in(self) -> None:
@@ -207,10 +210,31 @@ class Voters:
         elif self.planner.plan is not None:
             self.on_plan(self.home.me, Plan(self.planner.plan))
 
+    def _forget_strangers(self) -> None:
+        """Of whoever is alive, a voter, or has to do with a copy that is here, everything is kept. Of all others nothing need be:
+        the first message of every frame says again what there is to know of its sender.
+        """
+        home, needed = self.home, set(self.peers())
+        needed.update([home.me], self.birth.founders, self._planned[0].voters if self._planned is not None else ())
+        for replica in self.replicas.values():
+            needed.update(replica.members, replica.next_members)
+            needed.update(replica.owner.peers if replica.owner is not None else ())
+            needed.update(replica.move.members if replica.move is not None else ())
+        for node in {*home.stores, *self.foreign, *home.quiet.said} - needed:
+            home.quiet.forget(node, self.replicas)
+            home.stores.pop(node, None)
+            home.resting.pop(node, None)
+            self._told_at.pop(node, None)
+            self.planner.forget_node(node)
+            self.foreign.discard(node)
+        self._names_max = max(NAMES_MAX, 2 * len(needed))
+
     # Messages
 
     def on_hello(self, sender: NodeId, hello: Hello) -> None:
         home, roster = self.home, self.roster
+        if len(home.stores) + len(self.foreign) >= self._names_max:
+            self._forget_strangers()
         if roster is not None and hello.cluster_id and hello.cluster_id != roster.cluster_id:
             self.foreign.add(sender)
             return
@@ -247,7 +271,9 @@ class Voters:
         self._learn(news.roster)
 
     def on_ask(self, sender: NodeId, change: AskChange) -> None:
-        if change.store_id is None or (sender == change.node and self.home.stores[sender] == change.store_id):
+        voters = self.roster.voters if self.roster is not None else ()
+        out = change.store_id is None and change.node in voters
+        if out or (sender == change.node and self.home.stores[sender] == change.store_id):
             self.planner.ask(change)
 
     def on_plan(self, sender: NodeId, plan: Plan) -> None:

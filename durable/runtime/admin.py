@@ -11,6 +11,7 @@ import msgspec
 from durable.errors import JournalCorrupted, WorkflowError, WorkflowNotFound
 from durable.journal import keys
 from durable.journal.entries import Row, Start, Status, StatusRow, WorkflowMetadata
+from durable.runtime import births
 from durable.runtime.engine import Engine
 from durable.storage.node import NodeStorage
 
@@ -54,15 +55,15 @@ def purge(engine: Engine, partitions: Sequence[int], older_than_s: float) -> lis
     """Delete them in the open batches of their partitions; their ids."""
     before_ms = engine.clock.now_ms() - round(older_than_s * 1000)
     purged: list[str] = []
+    for partition in partitions:
+        births.forget_the_long_purged(engine, partition)
     for workflow_id, row in list(engine.storage.statuses(None, partitions)):
         if row.status.finished and row.updated_at <= before_ms and workflow_id not in engine.live:
             partition = keys.partition_of(workflow_id)
             if engine.storage.has_any(keys.of(partition, keys.OUTBOX, workflow_id)):
                 continue  # its result, or a message of its, has not arrived yet
             batch = engine.batches.of(partition)
-            batch.writes.extend((key, None) for key in engine.storage.all_keys(workflow_id))
-            tombstone = keys.of(partition, keys.TOMBSTONE, workflow_id)
-            batch.writes.append((tombstone, keys.number(engine.clock.now_ms(), 8)))
+            batch.writes.extend(births.buried(engine, workflow_id))
             purged.append(workflow_id)
     if purged:
         log.info("purged %d executions: %s", len(purged), ", ".join(purged))

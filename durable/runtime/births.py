@@ -6,15 +6,17 @@ until that batch is durable, memory is the only place that knows that its id is 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from durable.errors import WorkflowError
+from durable.errors import JournalCorrupted, WorkflowError
 from durable.journal import keys
 from durable.journal.codec import CorruptRow, pack, unpack_row
 from durable.journal.entries import Address, Command, Row, Start, Status, StatusRow
 from durable.journal.journal import decode_rows
+from durable.ports import Write
 from durable.runtime.execution import PYTHON, Execution, child_base
 from durable.storage.node import NodeStorage, journal_prefix
 
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 TOMBSTONE_MS = 3_600_000
 """How long a purged id stays taken: longer than any caller repeats a submit whose answer it did not get."""
+FORGOTTEN_MS = 7 * 24 * TOMBSTONE_MS
+"""How long it is known what a purged id had accepted: longer than any outage that is repaired. A letter is carried until it is
+answered, however long its sender's partition, or the answer's way, is cut off.
+"""
 
 
 def new_start(
@@ -46,6 +52,7 @@ def create(engine: Engine, start: Start, workflow_id: str) -> Execution:
     """Accept a new execution: its rows are in the open batch, and it runs as soon as it has a slot."""
     execution = _in_memory(engine, start, workflow_id, start.timestamp)
     batch = engine.batch(execution)
+    batch.writes.extend(_unearthed(engine, workflow_id))
     execution.append(start, batch)
     execution.status_write(batch, start.timestamp)
     execution.set_active(batch, True)
@@ -73,6 +80,43 @@ def is_purged(engine: Engine, workflow_id: str) -> bool:
     """Whether an execution of this id finished and was purged so lately that somebody may still repeat its submit."""
     purged_ms = engine.storage.number_at(keys.of(keys.partition_of(workflow_id), keys.TOMBSTONE, workflow_id))
     return purged_ms is not None and engine.clock.now_ms() - purged_ms < TOMBSTONE_MS
+
+
+def buried(engine: Engine, workflow_id: str) -> list[Write]:
+    """What a purge of a finished execution writes. What it had accepted is known as long as its tombstone: a letter, a request or
+    the start by a parent may be repeated, because the answer was lost, and is to be answered as it would have been.
+    """
+    partition = keys.partition_of(workflow_id)
+    writes: list[Write] = [(key, None) for key in engine.storage.all_keys(workflow_id)]
+    writes.append((keys.of(partition, keys.TOMBSTONE, workflow_id), keys.number(engine.clock.now_ms(), 8)))
+    with suppress(JournalCorrupted):  # it may be purged because it cannot be read
+        start = start_of(engine, workflow_id)
+        if start is not None and start.parent is not None:
+            writes.append((parent_key(workflow_id, start.parent), b""))
+    return writes
+
+
+def parent_key(child_id: str, parent: Address) -> bytes:
+    """Where it stands, after a purge, that this operation of its parent had started an execution."""
+    return keys.of(keys.partition_of(child_id), keys.REQUEST, child_id) + b"\0started by\0" + pack(parent)
+
+
+def _unearthed(engine: Engine, workflow_id: str) -> list[Write]:
+    """An id that was purged begins again: requests to the old one are none to the new one. Letters are numbered by their senders,
+    who may have written to the old one, so these numbers stay.
+    """
+    tombstone = keys.of(keys.partition_of(workflow_id), keys.TOMBSTONE, workflow_id)
+    if not engine.storage.has(tombstone):
+        return []
+    return [(key, None) for key in (tombstone, *engine.storage.all_keys(workflow_id, (keys.REQUEST,)))]
+
+
+def forget_the_long_purged(engine: Engine, partition: int) -> None:
+    """Tombstones, and what goes with them, when nobody can repeat himself any more."""
+    for workflow_id, purged_ms in list(engine.storage.tombstones(partition)):
+        if engine.clock.now_ms() - purged_ms >= FORGOTTEN_MS and start_of(engine, workflow_id) is None:
+            known = engine.storage.all_keys(workflow_id, (keys.TOMBSTONE, *keys.OF_ONE_ID))
+            engine.batches.of(partition).writes.extend((key, None) for key in known)
 
 
 def rows_before(storage: NodeStorage, workflow_id: str, status: StatusRow, at: int) -> list[Row]:
@@ -117,6 +161,7 @@ def fork(engine: Engine, new_id: str, at: int, rows: list[Row], request_key: byt
     execution = _in_memory(engine, forked, new_id, now_ms)
     execution.requests.add(request_key)
     batch = execution.parking = engine.batch(execution)  # it is read from its rows, so they must be there
+    batch.writes.extend(_unearthed(engine, new_id))
     prefix = journal_prefix(new_id, incarnation, 0)
     batch.writes.extend((prefix + keys.number(index), pack(item)) for index, item in enumerate([forked, *kept]))
     batch.writes.append((request_key, b""))

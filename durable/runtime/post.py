@@ -13,6 +13,8 @@ RESULT  the parent's CHILD is complete none
 CANCEL  cancelling twice is cancelling none
 ======= ============================== ==========================================================================
 
+What a repetition is known by outlives a purge (`births.buried`): the answer is the one that was lost.
+
 One node runs this very path for its own partitions, so that a cluster changes nothing. There, when the receiver's partition is not
 here, `durable.runtime.carrier` brings the envelope to whoever has it, and `PostOffice.receive` is the other end. What the
 receiver writes proves by itself that this node owns it: it becomes durable, or there is no answer. An answer for which *nothing*
@@ -251,6 +253,8 @@ class PostOffice:
             return None
         if existing is not None and existing.parent == envelope.sender:
             return _DONE
+        if existing is None and engine.storage.has(births.parent_key(child_id, envelope.sender)):
+            return _DONE  # it was started, has finished, and was purged since
         taken = WorkflowAlreadyExists(
             f"the id {child_id!r} of the child is taken by an execution that somebody else started, or that was purged less "
             "than an hour ago. The child was not started; nothing is lost."

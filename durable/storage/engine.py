@@ -5,7 +5,8 @@ the store can see. The rules that must hold whatever the engine are here once:
 
 - **Poisoned after a failure.** When an fsync fails the kernel may drop the very pages it could not write and
   call the next fsync a success. So after the first failed write or sync every later one raises that same
-  error, and only opening the store anew, which reads what is really on the disk, clears it.
+  error, and only opening the store anew, which reads what is really on the disk, clears it. Of a failed fsync
+  ``on_sync_failed`` is told at once: unlike a failed write it may have harmed what was durable before.
 - **Nothing outlives a close.** A scan or snapshot that someone still holds would keep the engine, and with it
   the lock on the folder, alive. They are tracked, and cut off at close: their next step raises `StoreClosed`.
 
@@ -20,7 +21,7 @@ Read next: `durable.storage.rocksdb`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -45,6 +46,8 @@ class DiskStore(ABC):
         self._live: WeakSet[Closeable] = WeakSet()
         self._closed = False
         self._failure: StoreError | None = None
+        self.on_sync_failed: Callable[[StoreError], object] = lambda error: None
+        """Called on whichever thread syncs."""
         hold(folder, self)
 
     def get(self, key: bytes) -> bytes | None:
@@ -77,7 +80,9 @@ class DiskStore(ABC):
         try:
             self._sync()
         except Exception as error:
-            raise self._poisoned(error, "making writes durable") from error
+            failure = self._poisoned(error, "making writes durable")
+            self.on_sync_failed(failure)
+            raise failure from error
 
     def snapshot(self) -> DiskSnapshot:
         if self._closed:

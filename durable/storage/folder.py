@@ -13,6 +13,8 @@ How it works:
 - **Which engine.** RocksDB opens a LevelDB folder without a word and rewrites it in its own format. It leaves
   a file ``IDENTITY``, LevelDB does not.
 - **What it means.** Engines report text; `typed_error` sorts it into the `StoreError` tree.
+- **Whether it is to be trusted.** After a failed fsync a file beside the engine's, ``DISTRUSTED``, says so to
+  the next process (`distrust`): no engine deletes a file whose name it does not know.
 
 Limits: off Linux, the holder cannot be named. In another pid namespace (a container) the kernel reports no
 pid.
@@ -28,6 +30,9 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from durable.errors import StoreClosed, StoreCorrupted, StoreError, StoreFull, StoreLocked, StoreReadOnly
+
+DISTRUSTED = "DISTRUSTED"
+"""The file that says that a folder may have lost what was acknowledged. It begins with the id by which the folder goes since."""
 
 _held: WeakValueDictionary[tuple[int, int, int], object] = WeakValueDictionary()
 """What this process has open: (pid, device, inode) of the folder to the store. The pid: a fork copies it."""
@@ -101,6 +106,38 @@ def engine_of(folder: Path) -> str | None:
             raise typed_error(missing, folder, "opening it")
         return None
     return "RocksDB" if "IDENTITY" in names else "LevelDB"
+
+
+def distrust(folder: Path, new_id: bytes, why: str) -> Path:
+    """Leave a mark in the folder, on stable storage, that outlives the process. Raises `OSError`: this disk takes no more.
+
+    It is written under another name first: what `distrusted` finds is whole.
+    """
+    mark, draft = folder / DISTRUSTED, folder / f"{DISTRUSTED}.new"
+    with draft.open("w") as file:
+        file.write(f"{new_id.hex()}\n{why}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(mark)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return mark
+
+
+def distrusted(folder: Path) -> bytes | None:
+    """The id that `distrust` has left; None: the folder is trusted. Raises `StoreCorrupted` when it cannot be read."""
+    try:
+        return bytes.fromhex((folder / DISTRUSTED).read_text().split("\n", 1)[0])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreCorrupted(
+            f"{folder / DISTRUSTED} says that this folder may have lost what was acknowledged, and cannot be read ({error}). "
+            "Start the node on an empty folder, and let it be filled from its peers."
+        ) from error
 
 
 def hold(folder: Path, store: object) -> None:

@@ -138,10 +138,10 @@ class NodeStorage:
             run=status.run,
         )
 
-    def all_keys(self, workflow_id: str) -> list[bytes]:
-        """Every key of a finished execution: what a purge removes. (It has no timers left.)"""
+    def all_keys(self, workflow_id: str, tables: Iterable[bytes] = keys.OF_ONE_EXECUTION) -> list[bytes]:
+        """Every key of a finished execution, which has no timers left: what a purge removes. Or those of other ``tables``."""
         partition = keys.partition_of(workflow_id)
-        return [key for name in keys.OF_ONE_EXECUTION for key, _ in self._reader.scan(keys.of(partition, name, workflow_id))]
+        return [key for name in tables for key, _ in self._reader.scan(keys.of(partition, name, workflow_id))]
 
     # --- a partition
 
@@ -149,6 +149,11 @@ class NodeStorage:
         """The ids of executions with work to go on with."""
         for key, _ in self._reader.scan(keys.table(partition, keys.ACTIVE)):
             yield keys.parse_id(key)
+
+    def tombstones(self, partition: int) -> Iterator[tuple[str, int]]:
+        """The ids that were purged, and when."""
+        for key, value in self._reader.scan(keys.table(partition, keys.TOMBSTONE)):
+            yield keys.parse_id(key), int.from_bytes(value, "big")
 
     def outbox(self, partition: int) -> Iterator[tuple[bytes, Envelope]]:
         """Envelopes on their way, with their keys, each sender's in order."""

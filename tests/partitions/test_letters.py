@@ -9,9 +9,10 @@ import pytest
 from twins import Twins
 
 from durable import Context, Status, workflow
-from durable.errors import MailRefused, NotOwner
+from durable.errors import MailRefused, NotOwner, WorkflowAlreadyExists
 from durable.journal import failures, keys
 from durable.journal.entries import Address, Envelope, EnvelopeKind
+from durable.runtime.births import FORGOTTEN_MS, TOMBSTONE_MS
 from durable.testing import run
 
 SENDER = "letters-sender"
@@ -200,8 +201,84 @@ def test_a_child_that_was_purged_is_not_started_again() -> None:
         assert await node.desk.outcome(RECEIVER, 5.0) is not None
         node.engine.batches.of(THERE).writes.extend((key, None) for key, _ in node.engine.storage.outbox(THERE))
         assert await node.desk.purge(None, 0) == [RECEIVER]
-        assert (await node.desk.post(start)) is not None
+        assert await node.desk.post(start) is None, "as if the first answer had arrived"
+        other = Envelope(EnvelopeKind.START, Address("far-away", b"12345678", 0, 2), RECEIVER, 2, "letters-takes", 0, b"0")
+        taken = await node.desk.post(other)
+        assert taken is not None
+        assert isinstance(failures.rebuild(taken), WorkflowAlreadyExists)
         assert await node.desk.listing(None, None, None, 10, None) == []
+        await twins.close()
+
+    run(main())
+
+
+async def received_and_purged(twins: Twins) -> None:
+    """Two letters and a request from outside were accepted; their receiver has finished, and is gone."""
+    node = twins.nodes["a"]
+    await node.desk.submit("letters-takes", 1, b"3", RECEIVER)
+    assert await node.desk.post(letter(1)) is None
+    assert await node.desk.post(letter(2, 1)) is None
+    await node.desk.send(RECEIVER, "box", b"2", "a request")
+    assert await node.desk.outcome(RECEIVER, 5.0) is not None
+    assert await node.desk.purge(None, 0) == [RECEIVER]
+
+
+def test_who_repeats_himself_after_a_purge_is_told_what_he_would_have_been_told_before() -> None:
+    async def main() -> None:
+        twins = Twins()
+        twins.give("a")
+        await received_and_purged(twins)
+        twins.move(THERE, "b")
+        node = twins.nodes["b"]
+        assert await node.desk.post(letter(2, 1)) is None, "it was accepted, and received"
+        await node.desk.send(RECEIVER, "box", b"2", "a request")
+        refused = await node.desk.post(letter(3, 2))
+        assert refused is not None, "this one never was"
+        assert isinstance(failures.rebuild(refused), MailRefused)
+        with pytest.raises(MailRefused):
+            await node.desk.send(RECEIVER, "box", b"2", "another request")
+        await twins.close()
+
+    run(main())
+
+
+def test_a_sender_goes_on_in_its_order_when_its_receiver_was_purged_and_begins_again() -> None:
+    async def main() -> None:
+        twins = Twins()
+        twins.give("a")
+        await received_and_purged(twins)
+        node = twins.nodes["a"]
+        await asyncio.sleep(TOMBSTONE_MS / 1000 + 1)
+        await node.desk.submit("letters-takes", 1, b"2", RECEIVER)
+        assert await node.desk.post(letter(2, 1)) is None
+        assert await node.desk.post(letter(3, 2)) is None
+        await node.desk.send(RECEIVER, "box", b"9", "a request")
+        row = await node.desk.outcome(RECEIVER, 5.0)
+        assert row is not None
+        assert row.output_json == b"[2,9]", "the letter of the first life is not for the second, and the request is a new one"
+        await twins.close()
+
+    run(main())
+
+
+def test_what_a_purged_id_had_accepted_is_forgotten_in_the_end() -> None:
+    async def main() -> None:
+        twins = Twins()
+        twins.give("a")
+        await received_and_purged(twins)
+        node = twins.nodes["a"]
+
+        def known() -> int:
+            tables = (keys.TOMBSTONE, *keys.OF_ONE_EXECUTION, *keys.OF_ONE_ID)
+            return len(node.engine.storage.all_keys(RECEIVER, tables))
+
+        assert known() == 3
+        await asyncio.sleep(FORGOTTEN_MS / 1000 - 10)
+        assert await node.desk.purge(None, 0) == []
+        assert known() == 3
+        await asyncio.sleep(11)
+        assert await node.desk.purge(None, 0) == []
+        assert known() == 0
         await twins.close()
 
     run(main())

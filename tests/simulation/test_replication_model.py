@@ -32,6 +32,7 @@ CAUGHT_WITHIN = {
     "oneack": ("two_logs", 10),  # 99
     "resume": ("half_a_log", 40),  # 25
     "amnesia": ("crashing", 100),  # 14
+    "forgiven": ("distrusting", 100),  # 0
     "sealopen": ("moving", 30),  # 46
     "earlyinstall": ("moving", 20),  # 91
 }

@@ -16,7 +16,7 @@ from durable.cluster import ClusterConfig, ClusterNode, MemberStatus, NodeAddres
 from durable.cluster import events as events_module
 from durable.cluster import node as node_module
 from durable.errors import ClusterError, JoinRejected, NameTaken, NotSecured, ProtocolError, Unreachable
-from durable.membership.member import Claim, NodeId
+from durable.membership.member import Claim, Member, NodeId
 from durable.membership.messages import Packet, Ping, encode
 from durable.rpc.frames import MEMBERSHIP
 from durable.transports.seal import Keyring, Sealed
@@ -281,5 +281,23 @@ def test_a_node_without_a_storage_owns_nothing_and_says_so_at_once() -> None:
     async def body() -> None:
         async with ClusterNode(config("a")) as node:
             assert [owned async for owned in node.ownership()] == []
+
+    within(body)
+
+
+def test_where_invented_members_listen_is_forgotten_and_where_the_real_ones_do_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("durable.cluster.node.ADDRESSES_MAX", 10)
+
+    async def body() -> None:
+        first, second = ClusterNode(config("node-1")), ClusterNode(config("node-2"))
+        seed = await first.start()
+        await second.join(seeds=[seed])
+        await until(first, lambda: len(first.members()) == 2)
+        for number in range(100):
+            gone = Member(NodeId(f"gone-{number}"), NodeAddress("127.0.0.1", 7800), MemberStatus.LEFT, 0, 1, 0.0)
+            first._changed(gone)
+        assert len(first._addresses) <= 10
+        assert {member.node_id: member.address for member in second.members()}.items() <= first._addresses.items()
+        await asyncio.gather(first.close(), second.close())
 
     within(body)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,10 @@ import pytest
 import durable
 from durable import Context
 from durable.cluster import ClusterConfig, ClusterNode
-from durable.errors import ClusterError, NoQuorum, OutcomeUnknown
+from durable.errors import ClusterError, NoQuorum, OutcomeUnknown, StoreCorrupted, StoreError
 from durable.journal.keys import PARTITIONS, partition_of
+from durable.storage import RocksDBStore
+from durable.storage.folder import DISTRUSTED, distrusted
 from durable.storage.memory import InMemoryStore
 from durable.storage.node import NodeStorage
 
@@ -164,3 +168,95 @@ def test_a_frame_of_one_byte_is_counted_and_nothing_more() -> None:
 def test_a_store_is_made_for_256_partitions() -> None:
     with pytest.raises(ValueError, match="partitions is 8"):
         node_of("few", partitions=8)
+
+
+# R7, over a restart
+
+
+def failing(store: RocksDBStore, error: OSError) -> None:
+    def sync() -> None:
+        raise error
+
+    store._sync = sync  # type: ignore[method-assign]
+
+
+def test_a_folder_whose_fsync_failed_comes_back_as_another_disk_and_votes_when_it_was_filled(tmp_path: Path) -> None:
+    folder = tmp_path / "rocks"
+
+    async def body(nodes: list[ClusterNode]) -> None:
+        seeds = [node.members()[0].address for node in nodes]
+        store = RocksDBStore.open(folder)
+        node = node_of("host-disk", NodeStorage.make(store))
+        await node.join(seeds=seeds)
+        host: Any = node._host
+        assert await host.log.until(lambda: host.core.voter, 20)
+        handle = await nodes[0].submit(doubling, 4, workflow_id="before")
+        await handle.result(timeout=10)
+        old = host.core.home.store_id
+        failing(store, OSError(5, "Input/output error"))
+        with pytest.raises(StoreError, match="Input/output error"):
+            await node.closed()
+        await node.close()
+        store.abandon()
+
+        again = node_of("host-disk", NodeStorage.make(RocksDBStore.open(folder)))
+        await again.start()
+        host = again._host
+        assert host.core.home.store_id == distrusted(folder) != old
+        assert not host.core.voter and not any(replica.may_vote() for replica in host.core.replicas.values())
+        await again.join(seeds=seeds)
+        assert await host.log.until(lambda: host.core.voter, 20), "a roster change lets it back"
+        assert await again.handle("before").result(timeout=10) == 8
+        await again.close()
+
+    with_nodes(3, body)
+
+
+@pytest.mark.parametrize(("error", "voters"), [(OSError(28, "No space left on device"), 2), (OSError(5, "Input/output error"), 1)])
+def test_a_full_disk_and_the_only_voter_are_trusted_again(error: OSError, voters: int, tmp_path: Path) -> None:
+    """Three disks that are full at once must not cost a cluster its majority; and nobody could fill the only one."""
+
+    async def body(nodes: list[ClusterNode]) -> None:
+        await nodes[-1].leave()
+        store = RocksDBStore.open(tmp_path)
+        node = node_of("host-disk", NodeStorage.make(store))
+        await node.join(seeds=[node.members()[0].address for node in nodes[:-1]])
+        host: Any = node._host
+        if voters == 2:
+            assert await host.log.until(lambda: host.core.voter, 20)
+        else:
+            assert await host.log.until(lambda: list(host.core.roster.voters) == ["host-disk"], 20)
+        failing(store, error)
+        with pytest.raises(StoreError):
+            store.sync()
+        assert distrusted(tmp_path) is None
+        await node.close()
+        store.abandon()
+
+    with_nodes(voters, body)
+
+
+def test_a_disk_that_refuses_the_mark_is_said_to_be_of_no_more_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(nodes: list[ClusterNode]) -> None:
+        store = RocksDBStore.open(tmp_path)
+        node = node_of("host-disk", NodeStorage.make(store))
+        await node.join(seeds=[nodes[0].members()[0].address])
+        host: Any = node._host
+        assert await host.log.until(lambda: host.core.voter, 20)
+        (tmp_path / f"{DISTRUSTED}.new").mkdir()
+        failing(store, OSError(5, "Input/output error"))
+        with caplog.at_level(logging.CRITICAL, "durable"), pytest.raises(StoreError):
+            await node.closed()
+        assert "Do not start a node on it again" in caplog.text
+        await node.close()
+        store.abandon()
+
+    with_nodes(2, body)
+
+
+def test_a_mark_that_cannot_be_read_is_no_mark_of_trust(tmp_path: Path) -> None:
+    (tmp_path / DISTRUSTED).write_text("half a ma")
+    with pytest.raises(StoreCorrupted, match="empty folder"):
+        distrusted(tmp_path)

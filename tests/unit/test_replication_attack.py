@@ -9,20 +9,28 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from durable.copies.effects import InstallSnapshot, Send, SendSynced
 from durable.copies.messages import (
     Ack,
     Append,
+    AskChange,
     Base,
     BaseHeld,
+    Digest,
+    DigestAnswer,
+    Fetch,
     HandOver,
     Hello,
     Message,
     Piece,
     Plan,
+    Prepare,
     PreVote,
+    PreVoted,
     Promise,
+    Refused,
     RosterNews,
     SnapshotPiece,
     Superseded,
@@ -30,9 +38,11 @@ from durable.copies.messages import (
     decode,
     encode,
 )
-from durable.copies.rows import ROSTER, Seal, encode_entry, encode_row
+from durable.copies.rows import ROSTER, Seal, State, applied_row, encode_entry, encode_row, state_key
 from durable.membership.member import NodeId
 from durable.replication import ZERO, Replication, ReplicationTuning, Roster
+from durable.replication.replica import EPOCH_LEAP_MAX
+from durable.replication.voters import NAMES_MAX
 
 A, B, C, D = (NodeId(name) for name in "abcd")
 TUNING = ReplicationTuning(partitions=2, virtual_nodes_per_node=3, tail_entries=2)
@@ -91,6 +101,50 @@ def test_a_newer_snapshot_that_is_given_up_half_way_takes_the_older_one_along() 
     assert (log.base, log.last) in ((0, 0), (5, 9)), "entries 6 to 9 are no entries 1 to 4"
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(1, 4))
+def test_what_a_node_stages_is_bounded_for_all_its_partitions_and_each_gets_through(random: Random, fit: int) -> None:
+    """Eight snapshots and the logs behind them come at once, mixed; there is room for ``fit`` of them."""
+    tuning = ReplicationTuning(partitions=8, virtual_nodes_per_node=3, tail_entries=2, snapshot_bytes_max=700 * fit)
+    core = Replication(A, MEMBERS[A], tuning=tuning, random=Random(1))
+    for node in (B, C):
+        core.receive(0.0, node, Hello(MEMBERS[node], b"cluster", 1, True))
+        core.seen(0.0, node, True)
+    core.receive(0.0, B, RosterNews(Roster(1, b"cluster", MEMBERS, (), tuning.settings)))
+    core.receive(0.0, B, Digest([]))
+    for partition in range(8):
+        core.receive(0.0, B, Sync(partition, 1, (1, B), MEMBERS, 8, 8))
+    coming: dict[int, list[Any]] = {}
+    now = 0.0
+    while any(not replica.adopted((1, B)) for partition, replica in core.replicas.items() if partition != ROSTER):
+        for effect in core.effects():
+            if isinstance(effect, Send) and isinstance(effect.message, Fetch):
+                coming[effect.message.partition] = answers(effect.message)
+        ready = [partition for partition, pieces in coming.items() if pieces]
+        if ready:
+            partition = random.choice(ready)
+            core.receive(now, B, coming[partition].pop(0))
+        else:
+            now += 1.1
+            assert now < 40, "each is asked for again, and comes to an end"
+            core.receive(now, B, Digest([]))
+            core.tick(now)
+        under_way = [replica.transfer for replica in core.replicas.values() if replica.transfer is not None]
+        held = [sum(map(len, one.entries)) + sum([len(key) + len(value) for key, value in one.rows or ()]) for one in under_way]
+        assert held == [one.bytes for one in under_way] and sum(held) <= tuning.snapshot_bytes_max
+    assert {replica.log.last for partition, replica in core.replicas.items() if partition != ROSTER} == {8}
+    assert core.dropped["transfer too large"] == 0
+
+
+def answers(fetch: Fetch) -> list[Any]:
+    """What its owner has: five rows of 100 bytes up to entry 5, and three entries of 50 behind them."""
+    partition, epoch = fetch.partition, fetch.epoch
+    if fetch.start > 5:
+        return [Piece(partition, 1, epoch, index, [entry(bytes(20))], 8) for index in range(fetch.start, 9)]
+    rows = [(partition.to_bytes(2, "big") + b"%06d" % row, bytes(92)) for row in range(5)]
+    return [SnapshotPiece(partition, 1, epoch, 5, row, row < 4, [rows[row]]) for row in range(5)]
+
+
 # Who says what it does not know
 
 
@@ -119,6 +173,19 @@ def test_a_suspect_disk_does_not_say_that_it_holds_a_base() -> None:
     assert node.told(B, Base(0, 1, MEMBERS, 1, ZERO, True)) == []
 
 
+def test_a_disk_that_lost_something_neither_holds_nor_offers_what_its_rows_say() -> None:
+    """R7, R8. Loaded under another id, the rows are no member's: an old replica set must not be deleted on their word."""
+    members = {A: b"what a had before", B: MEMBERS[B], C: MEMBERS[C]}
+    rows = [(state_key(0), encode_row(State(2, members, (1, A), ZERO, 0, ready=True))), applied_row(0, 0)]
+    lost, same = (Replication(A, disk, tuning=TUNING, random=Random(1), rows=rows) for disk in (b"another", members[A]))
+    for core, said in ((lost, []), (same, [BaseHeld(0, 2)])):
+        core.receive(0.0, D, Hello(b"disk-d", b"", 1, True))
+        core.receive(0.0, D, Base(0, 2, members, 0, ZERO, True))
+        sent = [effect.message for effect in core.effects() if isinstance(effect, Send | SendSynced)]
+        assert [message for message in sent if isinstance(message, BaseHeld)] == said
+        assert (core.replicas[0].move is not None) is (core is same)
+
+
 def owning(now: float) -> Replication:
     core = Alone(now).core
     for message in (HandOver(0, 1, ZERO), Promise(0, 1, (1, A), ZERO, 0, 0), Ack(0, 1, (1, A), 0)):
@@ -131,6 +198,40 @@ def test_a_round_of_reads_is_not_confirmed_by_an_answer_to_an_earlier_life() -> 
     assert owning(1.0).confirm(1.0, 0) != owning(9.0).confirm(9.0, 0)
 
 
+def sizes(thing: Any, seen: set[int]) -> list[int]:
+    """How large the tables are that can be reached from it."""
+    if id(thing) in seen:
+        return []
+    seen.add(id(thing))
+    if isinstance(thing, dict | set | list):
+        inside = list(thing.values()) if isinstance(thing, dict) else list(thing)
+        return [len(thing), *(size for one in inside for size in sizes(one, seen))]
+    if not type(thing).__module__.startswith("durable."):
+        return []
+    slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
+    names = [*getattr(thing, "__dict__", ()), *slots]
+    return [size for name in names for size in sizes(getattr(thing, name, None), seen)]
+
+
+def test_names_that_somebody_invents_are_not_remembered_without_end() -> None:
+    node = Alone()
+    for number in range(3 * NAMES_MAX):
+        name = NodeId(f"invented-{number}")
+        for hello in (Hello(b"disk", b"cluster", 0, number % 2 == 0), Hello(b"disk", b"another cluster", 0, True)):
+            node.core.seen(0.0, name, True)
+            node.core.receive(0.0, name, hello)
+            node.core.receive(0.0, name, Digest([(0, 1, ZERO, 0, 0)]))
+            node.core.receive(0.0, name, AskChange(name, b"disk", False))
+            node.core.receive(0.0, name, AskChange(NodeId(f"of-{number}"), None, False))
+            node.core.seen(0.0, name, False)
+        node.core.effects()
+    assert max(sizes(node.core, set())) <= 2 * NAMES_MAX
+    assert {A, B, C, D} <= node.core.home.stores.keys(), "the members, and the guest that is alive, are known as before"
+    newcomer = NodeId("newcomer")
+    node.core.receive(0.0, newcomer, Hello(b"disk-n", b"cluster", 1, True))
+    assert node.core.home.stores[newcomer] == b"disk-n"
+
+
 def test_who_is_started_as_a_witness_owns_nothing_also_while_the_roster_does_not_know() -> None:
     core = Replication(A, MEMBERS[A], tuning=TUNING, random=Random(1), witness=True)
     core.receive(0.0, B, Hello(MEMBERS[B], b"cluster", 1, True))
@@ -140,6 +241,42 @@ def test_who_is_started_as_a_witness_owns_nothing_also_while_the_roster_does_not
 
 
 # Nonsense
+
+
+ABSURD = (2**53, B)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Prepare(0, 1, ABSURD),
+        Sync(0, 1, ABSURD, MEMBERS, 0, 0),
+        Base(0, 2, MEMBERS, 1, ABSURD, True),
+        Base(0, 2, MEMBERS, 1, ZERO, True, ABSURD),
+        PreVoted(0, 1, 7, True, ABSURD),
+        Refused(0, 1, (1, A), ABSURD),
+        DigestAnswer([(0, 1, ABSURD, ZERO, 0)], True),
+    ],
+)
+@pytest.mark.parametrize("owns", [True, False])
+def test_an_epoch_that_no_elections_can_have_come_to_is_counted_and_raises_nothing(message: Any, owns: bool) -> None:
+    core = owning(0.0) if owns else Alone().core
+    replica = core.replicas[0]
+    if not owns:
+        replica.election.ask()
+        message = replace(message, round=replica.election.round) if isinstance(message, PreVoted) else message
+    elif isinstance(message, PreVoted):
+        return  # who owns has asked nobody
+    answers_an_owner = isinstance(message, DigestAnswer)
+    core.receive(1.0, B, message)
+    carried_out(core, 1.0)
+    assert (core.dropped["absurd epoch"] > 0) is (owns or not answers_an_owner)
+    replica.step_down("to campaign")
+    replica.election.campaign()
+    assert core.epoch(0) == (1 + owns, A), "the next epoch is one above what was promised"
+    assert replica.transfer is None
+    core.receive(1.0, B, Prepare(0, 1, (EPOCH_LEAP_MAX, B)))
+    assert core.epoch(0) == (EPOCH_LEAP_MAX, B), "that much can be missed"
 
 
 SETTINGS = TUNING.settings

@@ -8,6 +8,7 @@ import pytest
 from replicacluster import Cluster, Host
 
 from durable.copies.messages import Digest, DigestAnswer
+from durable.membership.member import NodeId
 from durable.replication import decode
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -58,6 +59,28 @@ def test_after_an_append_one_line_is_said_until_it_is_answered(monkeypatch: pyte
     rows = [row for message in said if isinstance(message, Digest) for row in message.rows]
     assert [row[0] for row in rows] == [7, 7] and {row[3:] for row in rows} == {(1, 1)}
     assert [restless(host) for host in cluster.hosts.values()] == [[]] * 5
+
+
+def test_a_copy_that_was_said_to_be_alike_hears_of_a_commit_that_came_later() -> None:
+    """The owner's own disk is slow, and the third copy cut off: the other answers the digest before anything is committed, so
+    that there is nothing more to say about it; until there is.
+    """
+    cluster = Cluster("a", "b", "c", partitions=1).born("a", "b", "c")
+    cluster.run(12)
+    owner = cluster.owners()[0]
+    near, far = (name for name in "abc" if name != owner)
+    cluster.cut([owner, near], [far])
+    cluster.run(1)
+    cluster[owner].syncing = True  # until it is done
+    cluster[owner].append(0, b"x")
+    cluster.run(4)
+    said = cluster.core(owner).home.quiet.said[NodeId(near)]
+    assert 0 in said.rows and cluster[owner].committed == {} and cluster[near].rows(0) == []
+    cluster[owner].syncing = False
+    cluster[owner].turn()
+    cluster.run(2.5)
+    assert cluster[owner].committed == {0: 1}
+    assert cluster[near].rows(0) == [b"x"]
 
 
 def test_an_owner_that_dies_unnoticed_is_missed_after_three_digests_though_its_partitions_rested() -> None:
