@@ -74,7 +74,7 @@ class Storm:
         self.lost: dict[str, None] = {}
         self._kinds = tuple(FAULTS if kinds is None else kinds)
         self._company = company or (lambda world, name: self.others(name)[:2])
-        self._born = 0
+        self._born = self.grown = 0
         self._calm = world.network.faults
         self._weather: dict[int, dict[str, Any]] = {}
         self._cuts: Counter[tuple[str, str]] = Counter()
@@ -305,12 +305,10 @@ def _clock(storm: Storm) -> Ending | None:
 
 
 def _grow(storm: Storm) -> Ending | None:
-    if len(storm.world.machines) >= storm._born + GROW_MAX:
+    if storm.grown >= GROW_MAX:
         return None
-    name = f"node-{len(storm.world.machines) + 1}"
-    if name in storm.world.machines:
-        return None
-    storm.world.start(name)
+    storm.grown += 1
+    storm.world.start(f"node-{storm._born + storm.grown}")
     return lambda: None
 
 
