@@ -14,7 +14,7 @@ Read next: `durable.sim.runs`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,7 @@ class Storm:
     Args:
         world: with its nodes started.
         seconds, count: so many faults begin within so long.
-        kinds: names in `FAULTS`; all by default.
+        kinds: what may happen; `FAULTS` by default.
         losses_max: how many machines may lose data that they have synced.
         company: whom a node is cut off from by a partial cut: those who keep copies of what it owns. Two others by default.
     """
@@ -63,7 +63,7 @@ class Storm:
         *,
         seconds: float = 60.0,
         count: int = 12,
-        kinds: Sequence[str] | None = None,
+        kinds: Mapping[str, Fault] | None = None,
         losses_max: int = 1,
         company: Callable[[SimWorld, str], Sequence[str]] | None = None,
     ) -> None:
@@ -72,13 +72,13 @@ class Storm:
         self.happened: Counter[str] = Counter()
         self.left: dict[str, None] = {}
         self.lost: dict[str, None] = {}
-        self._kinds = tuple(FAULTS if kinds is None else kinds)
+        self._kinds = FAULTS if kinds is None else kinds
         self._company = company or (lambda world, name: self.others(name)[:2])
-        self._born = 0
+        self._born = self.grown = 0
         self._calm = world.network.faults
         self._weather: dict[int, dict[str, Any]] = {}
         self._cuts: Counter[tuple[str, str]] = Counter()
-        self._healed = False
+        self.healed = False
 
     # The course of it
 
@@ -89,25 +89,25 @@ class Storm:
             self.world.queue.at(self.world.now + self.seconds * self.random.random(), self._strike)
 
     def _strike(self) -> None:
-        if self._healed:
+        if self.healed:
             return
-        weights = [FAULTS[kind].weight for kind in self._kinds]
-        for kind in self.random.choices(self._kinds, weights, k=DRAWS_MAX):
-            end = FAULTS[kind].begin(self)
+        weights = [fault.weight for fault in self._kinds.values()]
+        for kind in self.random.choices([*self._kinds], weights, k=DRAWS_MAX):
+            end = self._kinds[kind].begin(self)
             if end is not None:
                 self.happened[kind] += 1
-                self._plan_end(FAULTS[kind], end)
+                self._plan_end(self._kinds[kind], end)
                 return
 
     def _plan_end(self, fault: Fault, end: Ending) -> None:
         share, stays = self.random.random() ** 2, self.random.random() < STAYS
         lasts_s = fault.low_s + (fault.high_s - fault.low_s) * share
         if not stays:
-            self.world.queue.at(self.world.now + lasts_s, lambda: None if self._healed else end())
+            self.world.queue.at(self.world.now + lasts_s, lambda: None if self.healed else end())
 
     def heal(self) -> None:
         """End every fault."""
-        self._healed = True
+        self.healed = True
         world = self.world
         world.heal()
         world.network.faults = self._calm
@@ -305,12 +305,10 @@ def _clock(storm: Storm) -> Ending | None:
 
 
 def _grow(storm: Storm) -> Ending | None:
-    if len(storm.world.machines) >= storm._born + GROW_MAX:
+    if storm.grown >= GROW_MAX:
         return None
-    name = f"node-{len(storm.world.machines) + 1}"
-    if name in storm.world.machines:
-        return None
-    storm.world.start(name)
+    storm.grown += 1
+    storm.world.start(f"node-{storm._born + storm.grown}")
     return lambda: None
 
 

@@ -41,6 +41,8 @@ class Logs:
     def __init__(self, world: SimWorld) -> None:
         self._world = world
         self._owned: dict[tuple[int, Epoch], dict[int, bytes]] = {}
+        self._bases: dict[tuple[int, Epoch], int] = {}
+        """Up to where the owner had truncated its log when its epoch began: copies may still have what is gone there."""
         self._applied: dict[int, Counter[Epoch]] = {}
         """By partition and generation: up to where it was applied anywhere."""
 
@@ -81,6 +83,8 @@ class Logs:
         rows: dict[bytes, bytes | None] = {**machine.disk.rows(log_prefix(number))}
         rows |= {key: value for key, value in fresh.items() if key.startswith(log_prefix(number))}
         entries = sorted((int.from_bytes(key[6:], "big"), row) for key, row in rows.items() if row is not None)
+        if machine.name == state.log_epoch[1]:
+            self._bases[number, state.log_epoch] = state.base
         self._look(machine, number, state, entries, fresh)
         if machine.name != state.log_epoch[1]:
             return
@@ -104,7 +108,7 @@ class Logs:
             if before is not None and is_seal(before) and number != ROSTER and state.generation < decode_seal(before).version:
                 facts = (f"partition {number}", f"entry {index}", f"generation {state.generation}", decode_seal(before).version)
                 raise LawBroken("nothing behind a seal", self._world, machine.name, *facts)
-            if epoch == ZERO:
+            if epoch == ZERO or index <= self._bases.get((number, epoch), 0):
                 continue
             held = owned.setdefault(index, entry) if machine.name == epoch[1] else owned.get(index)
             if held != entry:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from durable.cluster.config import PRESETS
 from durable.sim.checks import LawBroken, Laws, Membership, NothingUnhandled, hold_in_the_end
-from durable.sim.faults import Storm
+from durable.sim.faults import Fault, Storm
 from durable.sim.journals import Journals
 from durable.sim.records import Beliefs
 from durable.sim.work import Clients, make_runner, partitions_in
@@ -32,12 +32,14 @@ class Scene:
     """What a seed is played in.
 
     ``make_world`` gives an empty world, ``laws`` what it is held to, made before the first process starts. Whoever asks
-    something of the nodes meanwhile is a law too: that all of it is answered. ``company`` is whom a partial cut keeps a node from.
+    something of the nodes meanwhile is a law too: that all of it is answered. ``company`` is whom a partial cut keeps a node
+    from, ``kinds`` what may happen: see `Storm`.
     """
 
     make_world: Callable[[int], SimWorld]
     laws: Callable[[SimWorld], Laws]
     company: Callable[[SimWorld, str], Sequence[str]] | None = None
+    kinds: Mapping[str, Fault] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def play(seed: int, scene: Scene | str = "members", *, nodes: int = 5, seconds: 
     chosen = SCENES[scene] if isinstance(scene, str) else scene
     began = time.process_time()
     with chosen.make_world(seed) as world:
-        storm = Storm(world, seconds=seconds, count=faults, company=chosen.company)
+        storm = Storm(world, seconds=seconds, count=faults, kinds=chosen.kinds, company=chosen.company)
         broken = None
         try:
             laws = chosen.laws(world)

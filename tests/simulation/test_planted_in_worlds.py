@@ -1,114 +1,59 @@
 """The tests of the tests, in whole worlds: a rule is broken in a node that is otherwise the one of production, and a law says so.
 
-=================  ==================================================================================================
-broken             what it stands for
-=================  ==================================================================================================
-fsync skipped      promises and acknowledgements leave though nothing is on stable storage
-answered early     whoever waits for an append is told at once
-letters early      a letter leaves before its sender's step is committed
-the others         rules of the core, see `replicamutations`
-=================  ==================================================================================================
+Each rule of the protocol is broken once, and each of the shell's; the laws are those of every world. `tests/plantedbugs.py` has the
+bugs, `tests/aimedstorms.py` the faults that strike where a broken rule shows.
 
-The rules whose breach needs a rarer coincidence are broken in `test_replication_model`, in thousands of small worlds.
+Longer: ``python tests/simulation/sweep_aimed.py "two logs" --planted "the longest log wins"``.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import Any
-
 import pytest
-import replicamutations
-from replicaworld import WatchedReplica
+from aimedstorms import PLOTS, play_aimed
+from plantedbugs import PLANTED
 
-from durable.cluster.replicated import Done, ReplicatedLog
-from durable.copies.rows import ROSTER
-from durable.ports import Batch
-from durable.replication.replica import Replica
-from durable.replication.replication import Replication
-from durable.runtime.batches import PartitionBatch
-from durable.sim.process import SimSyncer
-from durable.sim.runs import play
+from durable.sim.runs import Played, play
 
+STORM = "storm"
+"""Any faults, at any moment."""
 
-class EveryPartition:
-    """In place of the one partition that the small worlds have."""
+LOST = "every later owner has it", "committed stays", "written once"
+"""What is broken when something committed is lost: it depends on who notices first."""
 
-    def __eq__(self, other: object) -> bool:
-        return other != ROSTER
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def a_rule_of_the_core(rule: str) -> Callable[[pytest.MonkeyPatch], None]:
-    def plant(patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(WatchedReplica, "apply", Replica.apply)  # the laws are the world's
-        patch.setattr(replicamutations, "P", EveryPartition())
-        patch.setattr(Replication, "replica_class", replicamutations.BROKEN[rule])
-
-    return plant
-
-
-def fsync_skipped(patch: pytest.MonkeyPatch) -> None:
-    def start(self: SimSyncer, done: Done) -> None:
-        self._process.loop.call_soon(done, None)
-
-    patch.setattr(SimSyncer, "start", start)
-
-
-def answered_early(patch: pytest.MonkeyPatch) -> None:
-    append = ReplicatedLog._append
-
-    def early(self: ReplicatedLog, partition: int, batch: Batch, done: asyncio.Future[None]) -> None:
-        append(self, partition, batch, done)
-        if not done.done():
-            done.set_result(None)
-
-    patch.setattr(ReplicatedLog, "_append", early)
-
-
-class NoWaiting(list[Any]):
-    """What is to happen when a batch is durable; letters do not wait for it."""
-
-    def append(self, effect: Any) -> None:
-        if getattr(effect[0], "__name__", "") == "deliver":
-            asyncio.get_running_loop().call_soon(*effect)
-        else:
-            super().append(effect)
-
-
-def letters_early(patch: pytest.MonkeyPatch) -> None:
-    made = PartitionBatch.__init__
-
-    def make(self: PartitionBatch, partition: int) -> None:
-        made(self, partition)
-        self.effects = NoWaiting()
-
-    patch.setattr(PartitionBatch, "__init__", make)
-
-
-PLANTED: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], int, str]] = {
-    "fsync skipped": (fsync_skipped, 1, "answered means committed"),
-    "answered early": (answered_early, 1, "answered means committed"),
-    "letters early": (letters_early, 4, "sent after committed"),
-    "one copy is enough": (a_rule_of_the_core("oneack"), 1, "answered means committed"),
-    "appended behind a seal": (a_rule_of_the_core("sealopen"), 16, "nothing behind a seal"),
-    "the own log wins": (a_rule_of_the_core("norecover"), 6, "every later owner has it"),
-    "on a log of another epoch": (a_rule_of_the_core("nosync"), 6, "a prefix of its owner's"),
+FOUND: dict[str, tuple[str, int, tuple[str, ...]]] = {
+    "fsync skipped": (STORM, 1, ("answered means committed",)),
+    "answered early": (STORM, 1, ("answered means committed",)),
+    "letters early": (STORM, 4, ("sent after committed",)),
+    "one copy is enough": (STORM, 1, ("answered means committed",)),
+    "on a log of another epoch": (STORM, 6, ("a prefix of its owner's",)),
+    "an owner of the past": ("overlap", 3, LOST),
+    "promises forgotten": ("overlap", 8, LOST),
+    "the longest log wins": ("two logs", 10, LOST),
+    "the own log wins": ("two logs", 3, LOST),
+    "a piece is enough": ("half a log", 15, LOST),
+    "epochs resumed": ("back at once", 2, ("one owner an epoch",)),
+    "disks known by name": ("empty voter", 3, LOST),
+    "appended behind a seal": ("lone seal", 2, ("nothing behind a seal",)),
+    "moved before the seal": ("lone seal", 3, LOST),
 }
-"""How it is broken; from seed 2 on, so many seeds to find it in; and the law that finds it."""
+"""What is played; so many seeds to find it in, several times as many as one takes on average; and the laws that find it."""
 
 
-@pytest.mark.parametrize("what", PLANTED)
-def test_a_broken_rule_breaks_a_law_in_a_whole_world(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant, seeds, law = PLANTED[what]
-    plant(monkeypatch)
-    assert any(f"'{law}'" in (play(seed, "workflows").broken or "") for seed in range(2, 2 + seeds))
+def played(what: str, seed: int) -> Played:
+    return play(seed, "workflows") if what == STORM else play_aimed(seed, what)
 
 
-def test_the_same_worlds_hold_when_nothing_is_broken() -> None:
-    for seed in (2, 3, 5):
-        played = play(seed, "workflows")
-        assert played.broken is None, f"python -m durable.sim --scene workflows --first {seed} --trace"
-        assert played.faults.total() >= 10
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_broken_rule_breaks_a_law_in_a_whole_world(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    what, seeds, laws = FOUND[bug]
+    PLANTED[bug](monkeypatch)
+    broken = next(filter(None, (played(what, seed).broken for seed in range(2, 2 + seeds))), "")
+    assert any(f"'{law}'" in broken for law in laws), broken or f"not found in {seeds} seeds"
+
+
+@pytest.mark.parametrize("what", [STORM, *PLOTS])
+def test_the_same_worlds_hold_when_nothing_is_broken(what: str) -> None:
+    for seed in (3, 5):
+        found = played(what, seed)
+        assert found.broken is None, f"seed {seed} of {what}"
+        assert found.faults.total() >= (10 if what == STORM else 1)

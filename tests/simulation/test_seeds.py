@@ -36,7 +36,7 @@ def test_no_law_is_broken_in_a_dozen_fresh_storms() -> None:
 def test_every_kind_of_fault_happens_and_is_survived(kind: str) -> None:
     with SimWorld(1) as world:
         world.start_converged(5)
-        storm = Storm(world, seconds=20.0, count=8, kinds=[kind], losses_max=2)
+        storm = Storm(world, seconds=20.0, count=8, kinds={kind: FAULTS[kind]}, losses_max=2)
         storm.begin()
         world.run(30.0)
         assert storm.happened[kind]
