@@ -120,6 +120,9 @@ class Swim:
         self._seeds = Seeds(self.tuning.interval_s, self.tuning.exchange_interval_s)
         self._when_received, self._when_due = self._tables(prober)
         self._started_at = 0.0
+        self._listed: tuple[Member, ...] = ()
+        self._listed_at = -1
+        """The count of changes at which the list was made; most who ask find it unchanged."""
         self._asked_at = self._awake_at = float("-inf")
         self._stopped = False
         for claim in remembered:
@@ -143,9 +146,11 @@ class Swim:
 
     def members(self) -> tuple[Member, ...]:
         """The list by name, this member included; the dead and the left for ``dead_timeout_s`` more."""
-        me = self._view.me
-        myself = Member(me.node_id, me.address, me.status, me.incarnation, me.boot, self._started_at)
-        return tuple(sorted((myself, *self._view.others.values()), key=lambda member: member.node_id))
+        if self._listed_at != self._view.changes:
+            me, self._listed_at = self._view.me, self._view.changes
+            myself = Member(me.node_id, me.address, me.status, me.incarnation, me.boot, self._started_at)
+            self._listed = tuple(sorted((myself, *self._view.others.values()), key=lambda member: member.node_id))
+        return self._listed
 
     def next_deadline(self) -> float | None:
         """When `tick` wants to be called, in seconds of the caller's clock. None: when something arrives."""
@@ -163,7 +168,7 @@ class Swim:
         """Begin to probe. The first period starts at a random moment of it, so that members started together
         do not ping together.
         """
-        self._started_at = now
+        self._started_at, self._listed_at = now, -1
         self._timers.set(PERIOD, now + self._random.random() * self.tuning.interval_s)
         self._timers.set(EXCHANGE, now + self._random.random() * self.tuning.exchange_interval_s)
 

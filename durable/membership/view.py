@@ -94,6 +94,8 @@ class View:
     ) -> None:
         self.me = me
         self.others: dict[NodeId, Member] = {}
+        self.changes = 0
+        """Grows with every change of ``me`` and ``others``."""
         self.tombstones: dict[NodeId, Member] = {}
         self.live = 1
         self.displaced_by: Claim | None = None
@@ -164,12 +166,14 @@ class View:
     def reap(self, now: float, node_id: NodeId) -> None:
         """``dead_timeout_s`` after its end: out of the list; a tombstone stays."""
         self.tombstones[node_id] = self.others.pop(node_id)
+        self.changes += 1
         while len(self.tombstones) > self._tuning.members_max:
             del self.tombstones[next(iter(self.tombstones))]
 
     def leave(self) -> None:
         """Claim LEFT for this member itself."""
         self.me = replace(self.me, status=MemberStatus.LEFT)
+        self.changes += 1
         self._queue.add(self.me)
 
     def slept(self, slept_s: float, not_before: float) -> None:
@@ -200,6 +204,7 @@ class View:
         since = now if changed or before is None else before.since
         member = Member(claim.node_id, claim.address, claim.status, claim.incarnation, claim.boot, since)
         self.others[claim.node_id] = member
+        self.changes += 1
         self._count(before, member)
         if claim.status is MemberStatus.SUSPECT:
             self._suspect(now, claim)
@@ -250,6 +255,7 @@ class View:
             case Own.REFUTE:
                 self.me = replace(self.me, incarnation=claim.incarnation + 1)
                 self._health.record(Evidence.REFUTED)
+        self.changes += 1
         self._queue.add(self.me)
         # At once: the accuser's timer runs, and may be about to end.
         self._timers.set(GOSSIP, now)

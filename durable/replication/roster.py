@@ -23,6 +23,8 @@ made. When all partitions are ready, the seal is written; decided, it spreads wi
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from durable.copies.messages import AskChange, Members, Plan, PlanReady, Roster
 from durable.copies.tuning import ReplicationTuning
 from durable.membership.member import NodeId
@@ -30,19 +32,9 @@ from durable.replication.home import Home
 from durable.routing.partitions import first_hash
 from durable.routing.ring import VIRTUAL_NODES_MAX, HashRing
 
+SETS_REMEMBERED = 16
 FRESH_INTERVALS = 5
 """A wish, a plan or a report that was not repeated for so long is forgotten."""
-
-
-class SliceRing(HashRing):
-    """A ring that is asked by the number of a partition."""
-
-    def __init__(self, virtual_nodes_per_node: int, partitions: int) -> None:
-        super().__init__(virtual_nodes_per_node)
-        self._partitions = partitions
-
-    def place(self, key: str) -> int:
-        return first_hash(int(key), self._partitions)
 
 
 def is_sound(roster: Roster, known: Roster | None, tuning: ReplicationTuning) -> bool:
@@ -59,16 +51,19 @@ def is_sound(roster: Roster, known: Roster | None, tuning: ReplicationTuning) ->
 
 def replica_sets(roster: Roster) -> list[Members]:
     """For each partition: the first R voters of the ring, in its order, with their disks."""
-    settings = roster.settings
-    partitions = int(settings["partitions"])
-    ring = SliceRing(int(settings["virtual_nodes_per_node"]), partitions)
-    for node in roster.voters:
+    voters, settings = roster.voters, roster.settings
+    numbers = [int(settings[name]) for name in ("virtual_nodes_per_node", "partitions", "replicas")]
+    return [{node: voters[node] for node in nodes} for nodes in _placed(tuple(voters), *numbers)]
+
+
+@lru_cache(maxsize=SETS_REMEMBERED)
+def _placed(voters: tuple[NodeId, ...], virtual_nodes: int, partitions: int, replicas: int) -> tuple[tuple[NodeId, ...], ...]:
+    """It depends on names only, and is asked for with a plan, with the roster that follows, and again at each restart."""
+    ring = HashRing(virtual_nodes)
+    for node in voters:
         ring.add_node(node)
-    found: list[Members] = []
-    for partition in range(partitions):
-        nodes = ring.get_nodes(str(partition), int(settings["replicas"])) if roster.voters else []
-        found.append({node: roster.voters[node] for node in nodes})
-    return found
+    firsts = [first_hash(partition, partitions) for partition in range(partitions)]
+    return tuple([tuple(ring.nodes_from(first, replicas)) if voters else () for first in firsts])
 
 
 class Planner:

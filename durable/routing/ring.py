@@ -31,6 +31,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
+from functools import lru_cache
 from hashlib import blake2b
 
 from durable.errors import EmptyRing
@@ -38,6 +39,8 @@ from durable.membership.member import NodeId
 
 HASH_BITS = 64
 VIRTUAL_NODES_MAX = 10_000
+NAMES_REMEMBERED = 256
+"""Nodes come and go on a ring, and their positions stay the same: those of so many names are kept."""
 
 
 def hash_of(key: str) -> int:
@@ -47,6 +50,12 @@ def hash_of(key: str) -> int:
     '0x853457d5a5d2d1c3'
     """
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big")
+
+
+@lru_cache(maxsize=NAMES_REMEMBERED)
+def points_of(node: str, count: int) -> tuple[int, ...]:
+    """Where a node of that name stands, with ``count`` positions, in order."""
+    return tuple(sorted([hash_of(f"{node}#{i}") for i in range(count)]))
 
 
 class HashRing:
@@ -105,7 +114,7 @@ class HashRing:
         if node in self._nodes:
             raise ValueError(f"{node!r} is on the ring already: two nodes cannot share a name")
         points, owners, start = array("Q"), [], 0
-        for point in self._points_of(node):
+        for point in points_of(node, self.virtual_nodes_per_node):
             end = self._index(point, node)
             points += self._points[start:end]
             owners += self._owners[start:end]
@@ -125,7 +134,7 @@ class HashRing:
         if node not in self._nodes:
             raise ValueError(f"{node!r} is not on the ring; it has {', '.join(self.nodes) or 'no nodes'}")
         points, owners, start = array("Q"), [], 0
-        for point in self._points_of(node):
+        for point in points_of(node, self.virtual_nodes_per_node):
             # Not before start: should two positions of this node share a point, the second stands behind.
             end = max(start, self._index(point, node))
             points += self._points[start:end]
@@ -187,9 +196,6 @@ class HashRing:
         it.
         """
         return hash_of(key)
-
-    def _points_of(self, node: NodeId) -> list[int]:
-        return sorted([hash_of(f"{node}#{i}") for i in range(self.virtual_nodes_per_node)])
 
     def _index(self, point: int, node: NodeId) -> int:
         """Where (point, node) stands or would stand; one point of two nodes is ordered by their names."""

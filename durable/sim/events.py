@@ -30,7 +30,7 @@ class EventQueue:
     def at(self, when: float, happen: Callable[[], object]) -> None:
         """Plan something, in seconds; what is planned for the past happens now."""
         self._number += 1
-        heappush(self._planned, (max(when, self.now), self._number, happen))
+        heappush(self._planned, (when if when > self.now else self.now, self._number, happen))
 
     def step(self, until: float) -> bool:
         """Let the next thing happen, if it is not after ``until``. False if there is none; the clock is then

@@ -30,6 +30,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from contextvars import Context
 from hashlib import blake2b
 from heapq import heappop
 from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM
@@ -125,32 +126,41 @@ class SimLoop(TimelessLoop):
 
     def __init__(self, time: Callable[[], float], inboxes: Sequence[deque[Callable[[], object]]] = ()) -> None:
         super().__init__()
-        self._time = time
+        self.time = time  # type: ignore[method-assign]  # asked for at every turn: no layer in between
         self._inboxes = inboxes
         self._selector = _NothingToRead()
         self.process: Any = None
         """Whose loop it is: for code that runs on it and is part of an experiment."""
+        self.held = False
+        """Set by what takes time: what is left of this moment's work is done when that time has passed."""
         self._dead = False
         self._tasks: list[asyncio.Task[Any]] = []
 
-    def time(self) -> float:
-        return self._time()
-
     # Running
 
-    def run_ready(self, goes_on: Callable[[], bool] = lambda: True) -> None:
-        """Run everything that is due now, and what that makes due, while ``goes_on``."""
-        self.run_call(lambda: self._run_ready(goes_on))
+    def run_ready(self) -> None:
+        """Run everything that is due now, and what that makes due, until the loop is `held`."""
+        self.run_call(self._run_ready)
 
-    def _run_ready(self, goes_on: Callable[[], bool]) -> None:
-        """What `BaseEventLoop._run_once` does without files to wait for, and without asking for the time again and again."""
+    def _run_ready(self) -> None:
+        """What `BaseEventLoop._run_once` does without files to wait for. Time stands still meanwhile, so it is asked for once.
+
+        A timer runs when its time has come and not a microsecond before: whoever sets it again, because it came too early,
+        would do so for ever, since here no time passes meanwhile.
+        """
         ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
-        iterations = 0
-        while not self._dead and goes_on():
+        timers: list[Any] = self._scheduled  # type: ignore[attr-defined]
+        now, iterations = self.time(), 0
+        while not self._dead and not self.held:
             for inbox in self._inboxes:
                 if inbox:
                     ready.append(asyncio.Handle(inbox.popleft(), (), self))
-            self._take_due(ready)
+            while timers and timers[0]._cancelled:
+                heappop(timers)._scheduled = False
+            while timers and timers[0]._when <= now:
+                timer = heappop(timers)
+                timer._scheduled = False
+                ready.append(timer)
             if not ready:
                 return
             for _ in range(len(ready)):
@@ -162,19 +172,13 @@ class SimLoop(TimelessLoop):
             iterations += 1
             assert iterations < ITERATIONS_MAX, f"work for ever, and no time passes: {list(ready)[:3]}"
 
-    def _take_due(self, ready: deque[asyncio.Handle]) -> None:
-        """A timer runs when its time has come and not a microsecond before: whoever sets it again, because it came too early,
-        would do so for ever, since here no time passes meanwhile.
-        """
-        when = self.next_timer()
-        if when is None:
-            return
-        timers: list[Any] = self._scheduled  # type: ignore[attr-defined]
-        now = self._time()
-        while timers and timers[0]._when <= now:
-            timer = heappop(timers)
-            timer._scheduled = False
-            ready.append(timer)
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As ever, but for the search for mistakes of those who have threads or close their loop."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)  # type: ignore[attr-defined]
+        return handle
 
     def run_call(self, call: Callable[[], T]) -> T:
         """What ``call`` returns, called as if by a callback of this loop."""

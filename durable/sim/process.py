@@ -28,6 +28,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -95,19 +96,16 @@ class Machine:
         self.lives = 0
         self.rate = 1.0 + drift
         self.wall_offset_s = 0.0
-        self._up_s = Random(f"{world.seed}/uptime/{name}").random() * UPTIME_S_MAX
+        self.up_s = Random(f"{world.seed}/uptime/{name}").random() * UPTIME_S_MAX
+        """What its monotonic clock shows when the world begins."""
 
     @property
     def running(self) -> bool:
         return self.process is not None and self.process.running
 
-    def monotonic_s(self, at: float) -> float:
-        """What its monotonic clock shows at a moment of the world."""
-        return self._up_s + at * self.rate
-
     def world_s(self, monotonic_s: float) -> float:
         """At which moment of the world its monotonic clock shows this."""
-        return (monotonic_s - self._up_s) / self.rate
+        return (monotonic_s - self.up_s) / self.rate
 
     def wall_s(self, at: float) -> float:
         """What its wall clock shows, in seconds since 1970."""
@@ -154,6 +152,7 @@ class SimProcess:
     def __init__(self, machine: Machine) -> None:
         machine.lives += 1
         self.machine, self.world = machine, machine.world
+        self._queue = machine.world.queue
         self.name, self.life = machine.name, machine.lives
         self.running, self.paused = True, False
         self.node: Any = None
@@ -180,17 +179,19 @@ class SimProcess:
     @property
     def now(self) -> float:
         """The moment of the world at which this process is: ahead of it after a stall."""
-        now = self.world.queue.now
+        now = self._queue.now
         return now if now > self._free_at else self._free_at
 
     def monotonic_s(self) -> float:
         """What its loop takes for the time. Woken for a timer it is not before it, though the two clocks are rounded."""
-        shown = self.machine.monotonic_s(self.now)
+        now, machine = self._queue.now, self.machine
+        shown = machine.up_s + (now if now > self._free_at else self._free_at) * machine.rate
         return shown if shown > self._reached_s else self._reached_s
 
     def stall(self, seconds: float) -> None:
         """Something takes time, and the process waits for it."""
         self._free_at = self.now + seconds
+        self.loop.held = self._free_at > self._queue.now
 
     # Running
 
@@ -202,23 +203,22 @@ class SimProcess:
 
     def run(self) -> None:
         """Run what is due, and plan the next time."""
-        world = self.world
         if not self.running or self.paused or self._runs:
             return
-        if self._free_at <= world.now:
-            self._runs = True
+        if self._free_at <= self._queue.now:
+            self._runs, self.loop.held = True, False
             try:
-                self.loop.run_ready(lambda: self._free_at <= world.now)
+                self.loop.run_ready()
             finally:
                 self._runs = False
-            world.has_run(self)
+            self.world.has_run(self)
         self._plan()
 
     def _plan(self) -> None:
         if not self.running:
             return
         timer = None
-        if self._free_at > self.world.now:
+        if self._free_at > self._queue.now:
             when = self._free_at
         else:
             timer = self.loop.next_timer()
@@ -227,7 +227,7 @@ class SimProcess:
             when = self.machine.world_s(timer)
         if self._wake_at is None or when < self._wake_at:
             self._wake_at = when
-            self.world.queue.at(when, lambda: self._wake(when, timer))
+            self._queue.at(when, partial(self._wake, when, timer))
 
     def _wake(self, planned: float, timer: float | None) -> None:
         if planned == self._wake_at:
