@@ -129,7 +129,7 @@ def the_mutations() -> Figure:
     starts = [0, lines[rules[0]].index(" =") + 1, lines[rules[0]].rindex(" =") + 1]
     cells = [[line[begin:end].strip() for begin, end in zip(starts, [*starts[1:], None], strict=True)] for line in lines]
     heads, rows = cells[rules[0] + 1], cells[rules[1] + 1 : rules[2]]
-    return table([(*row, caught[row[0]][1]) for row in rows], *heads, "caught within")
+    return table([(*row, caught[row[0]][1]) for row in rows], *heads, "caught within (seeds)")
 
 
 if __name__ == "__main__":

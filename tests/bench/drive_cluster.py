@@ -84,7 +84,7 @@ def round_trip_ms(trips: int = TRIPS) -> float:
 
 
 async def failover_lan(peer: Any, folder: Path, size: Size) -> Metrics:
-    """W9 with the fast preset."""
+    """W9 with the LAN preset."""
     return await _failover(peer, folder, size, "lan")
 
 

@@ -24,8 +24,8 @@ PAGE = Path("book/chapters/measures.md")
 OPENING = """\
 # Measures
 
-What durable execution costs, measured. Every number and figure on this page is written by a program from one result file,
-[`bench.json`](../measures/bench.json); `nox -s bench` measures again, on your machine.
+What durable execution costs, measured. Every number and figure on this page is written by a program from result files
+([`bench.json`](../measures/bench.json) and those beside it); `nox -s bench` measures again, on your machine.
 
 ## How
 

@@ -116,13 +116,16 @@ WORKLOADS: dict[str, Workload] = {
         ),
         Workload(
             "W8", "Three nodes: 200 workflows of 10 steps, all at once",
-            "One node beside three that keep three copies and commit by majority, on the same processors. Then one commit at "
-            "a time, beside the least that it can take: one fsync and one round trip to another process.",
+            "One node beside three that keep three copies and commit by majority, on the same processors. (W2 is the same work on "
+            "another day: compare within a row.) Then one workflow alone, whose every step is a commit: *commit over floor* is its "
+            "time in units of the least that it can take, one fsync and one round trip to another process.",
             Size(200, 10), "replicated", "steps_per_s", "steps/s", True, peers=("durable", "durable_cluster"),
         ),
         Workload(
             "W9", "SIGKILL of the owner of 1,000 running workflows",
-            "Three nodes with the fast preset. Time until the last of the thousand has run a step on another node.",
+            "Three nodes with the LAN preset. Time until the last of the thousand has run a step on another node. Beside it: when "
+            "both others hold the dead one dead (*detected*), and when all that it owned has an owner of a higher epoch "
+            "(*fenced*). The second does not wait for the first: three missed digests are enough.",
             Size(1_000, 0), "failover_lan", "resumed_s", "s", False, peers=("durable_cluster",),
         ),
         Workload(

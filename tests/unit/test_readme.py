@@ -28,13 +28,12 @@ def blocks() -> list[str]:
 
 
 @pytest.fixture
-def order() -> Any:
-    """The workflow's block, as a module."""
-    made = ModuleType("readme_order")
-    sys.modules[made.__name__] = made
+def order(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The workflow's block, as the module that the next block imports."""
+    made = ModuleType("orders")
+    monkeypatch.setitem(sys.modules, made.__name__, made)
     exec(compile(blocks()[0], "README.md", "exec"), made.__dict__)
-    yield made
-    del sys.modules[made.__name__]
+    return made
 
 
 async def ordered(order: Any, *answers: bool, failures: int = 0) -> tuple[str, durable.journal.journal.Journal]:
