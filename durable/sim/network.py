@@ -85,7 +85,7 @@ class SimNetwork:
 
     def passes(self, source: object, target: object) -> bool:
         """Whether there is no cut from ``source`` to ``target``."""
-        return (source, target) not in self._cut
+        return not self._cut or (source, target) not in self._cut
 
     def datagram(self, source: object, target: object) -> tuple[float, ...]:
         """The delays in seconds of the copies that arrive."""
