@@ -170,7 +170,7 @@ class SimLink:
                 self._reset()
                 return
             data = self._flight[0][1]
-            size = len(data or b"")
+            size = 0 if data is None else len(data)
             if other._unread_bytes and other._unread_bytes + size > RECEIVE_BYTES_MAX:
                 self._full = True  # the reader will say when there is room
                 return

@@ -119,10 +119,11 @@ class SimNetwork:
     def frame_s(self) -> float:
         """After how many seconds the next piece of a connection arrives, if there is a way: each loss costs it 200 ms."""
         delay_s, loss = self._delay_s(), self.faults.loss
-        for _ in range(RETRANSMITS_MAX):
-            if not loss or self._random.random() >= loss:
-                break
-            delay_s += RETRANSMIT_S
+        if loss:
+            for _ in range(RETRANSMITS_MAX):
+                if self._random.random() >= loss:
+                    break
+                delay_s += RETRANSMIT_S
         return delay_s
 
     def _delay_s(self) -> float:
