@@ -81,7 +81,7 @@ class Membership(Law):
         super().__init__(world)
         self._reached: dict[NodeId, tuple[int, int]] = {}
         self._best: dict[NodeId, dict[NodeId, Member]] = {}
-        self._seen: dict[NodeId, tuple[Member, ...]] = {}
+        self._seen: dict[str, tuple[Member, ...]] = {}
         for process in world.running():
             self._learn(process)
 
@@ -95,17 +95,17 @@ class Membership(Law):
 
     def began(self, process: SimProcess) -> None:
         self._best[NodeId(process.name)] = {}
-        self._seen.pop(NodeId(process.name), None)
+        self._seen.pop(process.name, None)
 
     def stepped(self, process: SimProcess) -> None:
         world = self.world
         if world.datagram_bytes_max > PACKET_BYTES_MAX:
             raise LawBroken("packets fit", world, world.datagram_bytes_max)
         listed = process.node.members() if process.node is not None else ()
-        me = NodeId(process.name)
-        if not listed or self._seen.get(me) == listed:
+        if not listed or self._seen.get(process.name) == listed:
             return
-        self._seen[me] = listed
+        me = NodeId(process.name)
+        self._seen[process.name] = listed
         names = [member.node_id for member in listed]
         own = [member for member in listed if member.node_id == me]
         if len(own) != 1 or len({*names}) != len(names):

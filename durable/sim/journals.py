@@ -6,7 +6,6 @@ nothing that reaches a disk is missed, whatever the core believes.
 ==========================  ==========================================================================================
 law                         says
 ==========================  ==========================================================================================
-a promise never falls       R1: the promised epoch of a partition, on one disk
 one owner an epoch          R6: an epoch is led in one life of one process
 committed stays             an index of a partition is applied with the same entry on every disk, for ever
 written once                a row of a journal has one value, on every disk, and is not written before the row in front of it
@@ -25,10 +24,9 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from durable.copies.rows import PREFIX, Loaded, applied_key, log_key, log_prefix, state_key
+from durable.copies.rows import PREFIX, applied_key, log_key, log_prefix, state_key
 from durable.journal.codec import unpack_row
 from durable.journal.entries import FINISHED, Start
 from durable.journal.keys import JOURNAL, NODE, PARTITIONS, STATUS, of, parse_id, partition_of
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from durable.sim.process import Machine, SimProcess
     from durable.sim.world import SimWorld
 
+APPLIED = ord("a")
 ROW_NUMBER_BYTES = 4
 MAJORITY = 2
 """Of three copies."""
@@ -99,9 +98,7 @@ class Journals(Law):
         fresh: dict[bytes, bytes | None] = {}
         for key, value in batch:
             if key.startswith(PREFIX):
-                if value is not None and key.startswith(PREFIX + b"s"):
-                    self._promise(machine, key, value)
-                elif value is not None and key.startswith(PREFIX + b"a"):
+                if value is not None and key[len(PREFIX)] == APPLIED:
                     self._apply(machine, key, value, fresh)
             elif not key.startswith(NODE) and value is not None:
                 if key[2:3] == JOURNAL:
@@ -111,15 +108,6 @@ class Journals(Law):
             fresh[key] = value
         self._logs.written(machine, fresh)
 
-    def _promise(self, machine: Machine, key: bytes, value: bytes) -> None:
-        before = machine.disk.get(key)
-        if before is None:
-            return
-        number = int.from_bytes(key[len(PREFIX) + 1 :], "big")
-        old, new = (Loaded([(key, row)]).states[number].promised for row in (before, value))
-        if new < old:
-            raise LawBroken("a promise never falls", self.world, machine.name, f"partition {number}", old, new)
-
     def _apply(self, machine: Machine, key: bytes, value: bytes, fresh: dict[bytes, bytes | None]) -> None:
         number, after = int.from_bytes(key[len(PREFIX) + 1 :], "big"), int.from_bytes(value, "big")
         before = fresh.get(key) or machine.disk.get(key) or b""
@@ -128,15 +116,13 @@ class Journals(Law):
             entry = fresh[at] if at in fresh else machine.disk.get(at)
             if entry is None:
                 continue  # it came by a snapshot
-            seen = blake2b(entry, digest_size=16).digest()
-            if self._entries.setdefault((number, index), seen) != seen:
+            if self._entries.setdefault((number, index), entry) != entry:
                 raise LawBroken("committed stays", self.world, machine.name, f"partition {number}", f"index {index}", entry)
 
     def _row(self, machine: Machine, key: bytes, value: bytes) -> None:
         if key not in self._rows and key.endswith(b"\0\0\0\0"):
             self._begins_life(machine, key, value)
-        seen = blake2b(value, digest_size=16).digest()
-        if self._rows.setdefault(key, seen) != seen:
+        if self._rows.setdefault(key, value) != value:
             raise LawBroken("written once", self.world, machine.name, key, value, machine.disk.get(key))
         row = int.from_bytes(key[-ROW_NUMBER_BYTES:], "big")
         if row and key[:-ROW_NUMBER_BYTES] + (row - 1).to_bytes(ROW_NUMBER_BYTES, "big") not in self._rows:

@@ -62,6 +62,7 @@ class SimLink:
         self.on_lost: Callable[[SimLink], object] = lambda link: None
         self.on_gone: Callable[[SimLink], object] = lambda link: None
         self._process, self._world = process, process.world
+        self._way = f"{process.name} {there} ".encode()
         self._other: SimLink | None = None
         self._closed = self._lost_told = False
         self._flight: deque[tuple[float, bytes | None]] = deque()  # when it arrives; None: no more will come
@@ -121,7 +122,7 @@ class SimLink:
         if self._closed or self._queued_bytes + len(frame) > LINK_BYTES_MAX:
             return False
         self._queued_bytes += len(frame)
-        self._world.streamed(self._process, self.there, frame)
+        self._world.streamed(self._process, self.there, self._way, frame)
         self._launch(frame)
         return True
 
@@ -169,7 +170,7 @@ class SimLink:
                 self._reset()
                 return
             data = self._flight[0][1]
-            size = len(data or b"")
+            size = 0 if data is None else len(data)
             if other._unread_bytes and other._unread_bytes + size > RECEIVE_BYTES_MAX:
                 self._full = True  # the reader will say when there is room
                 return

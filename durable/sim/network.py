@@ -85,7 +85,7 @@ class SimNetwork:
 
     def passes(self, source: object, target: object) -> bool:
         """Whether there is no cut from ``source`` to ``target``."""
-        return (source, target) not in self._cut
+        return not self._cut or (source, target) not in self._cut
 
     def datagram(self, source: object, target: object) -> tuple[float, ...]:
         """The delays in seconds of the copies that arrive."""
@@ -119,10 +119,11 @@ class SimNetwork:
     def frame_s(self) -> float:
         """After how many seconds the next piece of a connection arrives, if there is a way: each loss costs it 200 ms."""
         delay_s, loss = self._delay_s(), self.faults.loss
-        for _ in range(RETRANSMITS_MAX):
-            if not loss or self._random.random() >= loss:
-                break
-            delay_s += RETRANSMIT_S
+        if loss:
+            for _ in range(RETRANSMITS_MAX):
+                if self._random.random() >= loss:
+                    break
+                delay_s += RETRANSMIT_S
         return delay_s
 
     def _delay_s(self) -> float:

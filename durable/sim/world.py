@@ -40,6 +40,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from hashlib import sha256
 from random import Random
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from durable.cluster.config import ClusterConfig
@@ -58,6 +59,7 @@ T = TypeVar("T")
 LOOK_S = 0.01
 BIRTH_LIMIT_S = 30.0
 SETTLE_S = 5.0
+_pack_moment = Struct("<d").pack
 SECRET = "a-secret-for-a-world-that-no-intruder-enters"
 
 
@@ -372,16 +374,16 @@ class SimWorld:
         self.datagrams += 1
         self.datagram_bytes_max = max(self.datagram_bytes_max, len(data))
         self._hash.update(f"{process.now!r} {process.name} {to} {delays!r} ".encode() + data)
-        self._tell_sent(process, to, data, tuple([process.now + delay_s for delay_s in delays]))
+        self._tell_sent(process, to, data, delays)
 
-    def streamed(self, process: SimProcess, to: NodeAddress, data: bytes) -> None:
-        """A frame of a connection has left."""
-        self._hash.update(f"{process.now!r} {process.name} {to} : ".encode() + data)
-        self._tell_sent(process, to, data, (process.now,))
+    def streamed(self, process: SimProcess, to: NodeAddress, way: bytes, data: bytes) -> None:
+        """A frame of a connection has left. ``way`` names its two ends."""
+        self._hash.update(_pack_moment(process.now) + way + data)
+        self._tell_sent(process, to, data, (0.0,))
 
-    def _tell_sent(self, process: SimProcess, to: NodeAddress, data: bytes, arrivals: tuple[float, ...]) -> None:
+    def _tell_sent(self, process: SimProcess, to: NodeAddress, data: bytes, delays: tuple[float, ...]) -> None:
         if self.on_sent is not None:
-            packet = packet_of(data)
+            packet, arrivals = packet_of(data), tuple([process.now + delay_s for delay_s in delays])
             if packet is not None:
                 self.on_sent(Sent(process.now, NodeId(process.name), to, packet, arrivals))
 
@@ -403,4 +405,4 @@ class SimWorld:
 
     def passes(self, source: NodeAddress, target: NodeAddress) -> bool:
         """Whether what leaves now arrives: there is a way, and the target has power."""
-        return target not in self._dark and self.network.passes(source, target)
+        return (not self._dark or target not in self._dark) and self.network.passes(source, target)

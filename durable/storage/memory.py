@@ -100,8 +100,8 @@ class InMemoryStore:
         return cls()
 
     def get(self, key: bytes) -> bytes | None:
-        index = self._opened()
-        return index.pages[index.find(key)].values.get(key)
+        index = self._index or self._opened()
+        return index.pages[bisect_right(index.firsts, key) - 1].values.get(key)
 
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, reverse: bool = False
@@ -167,8 +167,8 @@ class InMemoryStore:
 
     def _own_page(self, key: bytes) -> tuple[int, _Page]:
         """The page of the key, and where it is; copied first if a snapshot holds it too."""
-        index = self._opened()
-        at = index.find(key)
+        index = self._index or self._opened()
+        at = bisect_right(index.firsts, key) - 1
         page = index.pages[at]
         if page.version != self._version:
             page = index.pages[at] = _Page(list(page.keys), dict(page.values), self._version)

@@ -364,13 +364,15 @@ def source_line() -> str:
         except KeyError:
             short = _SHORT[code] = _short_name(frame)
         if short is not None:
-            return f"{short}:{frame.f_lineno}"
+            return f"{short}:{frame.f_lineno}" if short else ""
         frame = frame.f_back
     return ""
 
 
 def _short_name(frame: FrameType) -> str | None:
     module = str(frame.f_globals.get("__name__", ""))
+    if module == "asyncio.events":
+        return ""  # who runs the loop has nothing to do with it: a simulated world would differ by who plays it
     if module.partition(".")[0] in ("asyncio", "durable", "contextlib"):
         return None
     name = frame.f_code.co_filename

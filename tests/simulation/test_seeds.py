@@ -32,6 +32,15 @@ def test_no_law_is_broken_in_a_dozen_fresh_storms() -> None:
         assert played.simulated_s >= 60.0
 
 
+def test_a_seed_is_the_same_whoever_plays_it() -> None:
+    """The journal names the line of each operation: the author's, and not that of who started the loop."""
+    played = []
+    for above in ("", "\n" * 1000):
+        code = compile(above + 'played.append(play(2, "workflows", seconds=5.0, faults=1))', "elsewhere.py", "exec")
+        exec(code, {"__name__": "__main__", "played": played, "play": play})
+    assert played[0].digest == played[1].digest
+
+
 @pytest.mark.parametrize("kind", FAULTS)
 def test_every_kind_of_fault_happens_and_is_survived(kind: str) -> None:
     with SimWorld(1) as world:
