@@ -23,6 +23,8 @@ empty voter      one of the two that hold what is committed loses its disk, and 
                  the other is away: what is left is one that lags                  vote
 lone seal        a node joins; the owner of a partition that moves is cut off      R8: the next generation begins when the
                  from its copies just before it seals                              seal is committed
+lone roster      a node joins; who decides so is cut off when it has written it,   R8: a roster is decided by a majority of
+                 the node dies, and another joins                                  the one before
 ===============  ================================================================  =========================================
 
 Longer: ``python tests/simulation/sweep_aimed.py "two logs" --seeds 500``.
@@ -38,6 +40,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from durable.cluster.config import ClusterConfig
 from durable.cluster.node import ClusterNode
 from durable.copies.messages import ZERO, Epoch
+from durable.copies.rows import ROSTER
 from durable.copies.tuning import ReplicationTuning
 from durable.errors import DurableError
 from durable.journal.keys import partition_of
@@ -357,6 +360,38 @@ def lone_seal(aim: Aim) -> Course:
     yield lambda: False, 3.0
 
 
+def lone_roster(aim: Aim) -> Course:
+    version, names = aim.core.roster.version, list(aim.world.machines)
+    FAULTS["grow"].begin(aim.storm)
+    deciding: list[str] = []
+
+    def has_sealed() -> bool:
+        """Somebody has written the next roster, and nobody else has it yet."""
+        for process in aim.world.running():
+            host = getattr(process.node, "_host", None)
+            log = None if process.paused or host is None else host.core.replicas.get(ROSTER)
+            if log is not None and log.owner is not None and log.closed() and log.commit < log.log.last:
+                deciding[:] = [process.name, *(str(voter) for voter in log.order if voter != process.name)]
+        return bool(deciding)
+
+    if not (yield has_sealed, GROWTH_S):
+        return
+    one, *others = deciding
+    for name in [name for name in aim.world.machines if name not in names]:
+        aim.crash(name)  # so that the others decide something else
+    FAULTS["grow"].begin(aim.storm)
+    heard = others[:1] if aim.random.random() < 0.3 else []
+    aim.part(one, *(name for name in aim.world.machines if name != one and name not in heard))
+    aim.played_out()
+
+    def others_decided() -> bool:
+        hosts = [getattr(process.node, "_host", None) for process in aim.world.running() if process.name in others]
+        return any(host.core.roster.version > version for host in hosts if host is not None and host.core.roster is not None)
+
+    yield others_decided, GROWTH_S
+    yield lambda: False, 3.0
+
+
 # --- as faults
 
 
@@ -385,6 +420,7 @@ PLOTS: dict[str, Plot] = {
     "back at once": back_at_once,
     "empty voter": empty_voter,
     "lone seal": lone_seal,
+    "lone roster": lone_roster,
 }
 AIMED = {name: Fault(2, aimed(name, plot), LASTS_S, LASTS_S) for name, plot in PLOTS.items()}
 
@@ -426,4 +462,4 @@ MIXED = Scene(make_world, workflows_too, copies, FAULTS | AIMED)
 
 def play_aimed(seed: int, name: str) -> Played:
     """One plot in a world as small as it can be."""
-    return play(seed, scene(name), nodes=3, seconds=40.0 if name == "lone seal" else 25.0, faults=1)
+    return play(seed, scene(name), nodes=3, seconds=40.0 if name.startswith("lone") else 25.0, faults=1)

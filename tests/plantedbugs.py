@@ -130,6 +130,15 @@ def disks_by_name(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(host, "store_id", store_id)
 
 
+def rosters_alone(patch: pytest.MonkeyPatch) -> None:
+    """Whoever owns the roster decides it alone."""
+
+    def copies_needed(self: Replica) -> int:
+        return 1 if self.partition == ROSTER else self.quorum()
+
+    patch.setattr(Replica, "copies_needed", copies_needed)
+
+
 PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "fsync skipped": fsync_skipped,
     "answered early": answered_early,
@@ -145,4 +154,5 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "epochs resumed": epochs_resumed,
     "disks known by name": disks_by_name,
     "moved before the seal": a_rule_of_the_core("earlyinstall"),
+    "a roster decided alone": rosters_alone,
 }

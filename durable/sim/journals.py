@@ -26,7 +26,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
-from durable.copies.rows import PREFIX, applied_key, log_key, log_prefix, state_key
+from durable.copies.rows import PREFIX, applied_index, log_key, log_prefix, state_key
 from durable.journal.codec import unpack_row
 from durable.journal.entries import FINISHED, Start
 from durable.journal.keys import JOURNAL, NODE, PARTITIONS, STATUS, of, parse_id, partition_of
@@ -189,9 +189,9 @@ class Journals(Law):
                     return f"{name}, which keeps partition {partition}, does not run"
                 if world.machines[name].disk.get(state_key(partition)) is None:
                     return f"{name} has no copy of partition {partition}"
-            applied = {name: world.machines[name].disk.get(applied_key(partition)) or b"" for name in held}
+            applied = {name: applied_index(world.machines[name].disk.get, partition) for name in held}
             if len({*applied.values()}) > 1:
-                return f"partition {partition} is applied up to {[(name, index.hex()) for name, index in applied.items()]}"
+                return f"partition {partition} is applied up to {applied}"
         for partition, held in enumerate(sets):
             copies = [world.machines[name].disk.rows(partition.to_bytes(2, "big")) for name in held]
             if any(copy != copies[0] for copy in copies):

@@ -35,6 +35,7 @@ FOUND: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "disks known by name": ("empty voter", 3, LOST),
     "appended behind a seal": ("lone seal", 2, ("nothing behind a seal",)),
     "moved before the seal": ("lone seal", 3, LOST),
+    "a roster decided alone": ("lone roster", 4, LOST),
 }
 """What is played; so many seeds to find it in, several times as many as one takes on average; and the laws that find it."""
 
