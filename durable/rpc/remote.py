@@ -59,7 +59,7 @@ from durable.rpc.requests import (
     SendMessage,
     Submit,
 )
-from durable.rpc.tries import Tries
+from durable.rpc.tries import Doubts, Tries
 from durable.workflows.definition import REGISTRY, Workflow
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class RemoteDesk:
         self._copy = copy
         self._owners = owners or (list)
         self._refresh = refresh
+        self._doubts = Doubts()
 
     # The desk
 
@@ -200,7 +201,7 @@ class RemoteDesk:
 
     async def _ask(self, partition: int, request: Request, request_id: str | None, lasts_s: float = 0.0) -> Any:
         """Until there is an answer. ``lasts_s`` is what the question itself may take."""
-        tries = Tries(self.router, partition, asyncio.get_running_loop().time() + self.rpc_timeout_s + lasts_s, request_id)
+        tries = self._tries(partition, lasts_s, request_id)
         while True:
             node = tries.next_node()
             if node is not None:
@@ -214,7 +215,23 @@ class RemoteDesk:
                 raise tries.verdict(self.replicas)
             await asyncio.sleep(tries.pause_s)
 
+    def _tries(self, partition: int, lasts_s: float = 0.0, request_id: str | None = None) -> Tries:
+        deadline = asyncio.get_running_loop().time() + self.rpc_timeout_s + lasts_s
+        return Tries(self.router, partition, deadline, request_id, self._doubts)
+
     async def _ask_node(self, node: NodeId, request: Request, within_s: float) -> Any:
+        try:
+            answer = await self._put(node, request, within_s)
+        except (Unanswered, Unreachable):
+            self._doubts.silent(node)
+            raise
+        except DurableError:
+            self._doubts.answered(node)
+            raise
+        self._doubts.answered(node)
+        return answer
+
+    async def _put(self, node: NodeId, request: Request, within_s: float) -> Any:
         if node == self.router.me and self._local is not None:
             try:
                 async with asyncio.timeout(within_s):
@@ -234,7 +251,7 @@ class RemoteDesk:
     async def _each(self, partitions: list[int], request: Callable[[list[int]], Request]) -> list[list[Any]]:
         """Ask each owner about its partitions, and ask on about those that turn out to be elsewhere."""
         pages: list[list[Any]] = []
-        tries = {one: Tries(self.router, one, asyncio.get_running_loop().time() + self.rpc_timeout_s) for one in partitions}
+        tries = {one: self._tries(one) for one in partitions}
         while tries:
             groups: dict[NodeId, list[int]] = {}
             for partition, one in tries.items():
