@@ -119,11 +119,6 @@ async def look(seeds: str, cluster: str | None) -> NodeView:
     return await ask_node(addresses[-1], **_credentials(cluster))
 
 
-def seeds_of() -> list[NodeAddress]:
-    """The nodes that the environment names. Raises `ValueError`."""
-    return parse_seeds(os.environ.get("CLUSTER_SEED_NODES", ""))
-
-
 async def ask_cluster(
     seeds: Sequence[NodeAddress], cluster: str | None, ask: Callable[[ClusterClient], Awaitable[T]]
 ) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,13 +13,17 @@ import pytest
 
 import durable
 from durable import Context
+from durable.cli import main
 from durable.cluster import ClusterConfig, ClusterNode
-from durable.errors import ClusterError, NoQuorum, OutcomeUnknown, StoreCorrupted, StoreError
+from durable.desk.listing import ranges
+from durable.errors import ClusterError, DurableError, NoQuorum, OutcomeUnknown, StoreCorrupted, StoreError
 from durable.journal.keys import PARTITIONS, partition_of
 from durable.storage import RocksDBStore
 from durable.storage.folder import DISTRUSTED, distrusted
 from durable.storage.memory import InMemoryStore
 from durable.storage.node import NodeStorage
+
+EVERY = set(range(PARTITIONS))
 
 
 @durable.function("host-double")
@@ -51,7 +56,7 @@ def node_of(name: str, storage: NodeStorage | None = None, **changes: Any) -> Cl
 
 def with_nodes(count: int, body: Callable[[list[ClusterNode]], Awaitable[None]], **changes: Any) -> None:
     async def run() -> None:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             nodes = [node_of(f"host-{number}", **changes) for number in range(1, count + 1)]
             seeds = [await node.start() for node in nodes]
             await asyncio.gather(*(node.join(seeds=seeds) for node in nodes))
@@ -62,15 +67,15 @@ def with_nodes(count: int, body: Callable[[list[ClusterNode]], Awaitable[None]],
     asyncio.run(run())
 
 
-async def owned_by_all(nodes: list[ClusterNode]) -> None:
-    """Until every partition has an owner among them; looked at whenever one of them says what it owns."""
+async def owned_by_all(nodes: list[ClusterNode], wanted: set[int] = EVERY) -> None:
+    """Until every partition, or these and no others, have an owner among them; looked at whenever one says what it owns."""
     owned: dict[int, dict[int, int]] = {}
     done = asyncio.Event()
 
     async def watch(number: int, node: ClusterNode) -> None:
         async for partitions in node.ownership():
             owned[number] = partitions
-            if len({partition for each in owned.values() for partition in each}) == PARTITIONS:
+            if {partition for each in owned.values() for partition in each} == wanted:
                 done.set()
 
     tasks = [asyncio.ensure_future(watch(number, node)) for number, node in enumerate(nodes)]
@@ -168,6 +173,42 @@ def test_a_frame_of_one_byte_is_counted_and_nothing_more() -> None:
 def test_a_store_is_made_for_256_partitions() -> None:
     with pytest.raises(ValueError, match="partitions is 8"):
         node_of("few", partitions=8)
+
+
+def test_a_list_and_a_purge_give_what_there_is_and_name_the_partitions_that_nobody_has(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of five are gone at once: of some partitions two of the three copies."""
+
+    async def body(nodes: list[ClusterNode]) -> None:
+        first = nodes[0]
+        ids = [f"part-{number}" for number in range(60)]
+        handles = await asyncio.gather(*(first.submit(doubling, 1, workflow_id=name) for name in ids))
+        await asyncio.gather(*(handle.result(timeout=20) for handle in handles))
+        core: Any = first._host.core  # type: ignore[union-attr]
+        gone = {node.config.node_id for node in nodes[3:]}
+        await asyncio.gather(*(node.close() for node in nodes[3:]))
+        lost = {each for each in range(PARTITIONS) if len(gone & set(core.replica_set(each))) == 2}
+        seen = [name for name in ids if partition_of(name) not in lost]
+        assert lost and len(seen) < len(ids)
+        await owned_by_all(nodes[:3], EVERY - lost)
+
+        found = await nodes[1].list()
+        assert sorted(one.workflow_id for one in found) == sorted(seen)
+        assert set(found.missing) == lost and all(isinstance(why, DurableError) for why in found.missing.values())
+        address = str(first.members()[0].address)
+        code = await asyncio.to_thread(main, ["list", "--json", "--seeds", address])
+        shown = capsys.readouterr()
+        assert code == 3 and f"nobody answered for {len(lost)} partitions: {ranges(lost)}" in shown.err
+        assert sorted(one["workflow_id"] for one in json.loads(shown.out)) == sorted(seen)
+
+        purged = await nodes[2].purge(request_id="clean")
+        assert (sorted(purged), set(purged.missing), purged.request_id) == (sorted(seen), lost, "clean")
+        again = await first.purge(request_id="clean")
+        assert sorted(again) == sorted(seen), "who did not get the answer asks again"
+
+    monkeypatch.setattr("durable.cluster.commands._credentials", lambda cluster: {"rpc_timeout": 4.0})
+    with_nodes(5, body, rpc_timeout=4.0)
 
 
 # R7, over a restart
