@@ -11,7 +11,7 @@
     durable node --id node-1 --bind 127.0.0.1:7800 --seeds 127.0.0.1:7801 --data node-1.db --app package.module
                                      be a member of a cluster until SIGTERM, and run its workflows
     durable members --seed 127.0.0.1:7800
-                                     who is there, as that node sees it
+                                     who is there, as that node sees it; who votes, and what copies each has
     durable submit NAME --input '{"n": 7}' --id job-7 --wait --seeds 127.0.0.1:7800
                                      start an execution in a cluster, and wait for its result
     durable cancel ID --seeds 127.0.0.1:7800
@@ -335,17 +335,21 @@ def _members(options: argparse.Namespace) -> int:
     from durable.cluster.commands import look
 
     try:
-        view = asyncio.run(look(options.seeds or os.environ.get("CLUSTER_SEED_NODES", ""), options.cluster))
+        view, copies = asyncio.run(look(options.seeds or os.environ.get("CLUSTER_SEED_NODES", ""), options.cluster))
     except ValueError as error:
         raise UsageError(str(error)) from error
     if options.json:
-        return _put_json(view)
-    rows = [
-        (one.node_id, str(one.address), one.status.name, f"{one.since:.1f} s", str(one.incarnation), str(one.boot))
-        for one in view.members
-    ]
+        return _put_json(msgspec.to_builtins(view) | {"copies_by_node": copies})
+    rows = []
+    listed = {one.node_id: one for one in view.members}
+    for node in {**listed, **view.roles}:
+        one, seen = listed.get(node), ("-", "not in the list", "-", "-", "-")
+        if one is not None:
+            seen = (str(one.address), one.status.name, f"{one.since:.1f} s", str(one.incarnation), str(one.boot))
+        rows.append((node, view.roles.get(node, "-"), str(copies.get(node, "-")), *seen))
     late = f"; it runs late itself, {view.health} of 8" if view.health else ""
-    _put_table(f"as {view.node_id} sees it{late}", ("node", "address", "status", "for", "incarnation", "boot"), rows)
+    header = ("node", "role", "copies", "address", "status", "for", "incarnation", "boot")
+    _put_table(f"as {view.node_id} sees it{late}", header, rows)
     if view.dropped:
         counts = [(reason, f"{count:,}") for reason, count in view.dropped.items()]
         _put_table(f"what {view.node_id} has dropped since it started", ("because", "packets"), counts)

@@ -260,12 +260,17 @@ class RemoteDesk:
         alone: set[int] = set()
         """Asked about each for itself: the others shall not wait for them."""
         tries = {one: self._tries(one, 0.0, request_id) for one in partitions}
+        due = dict.fromkeys(partitions, 0.0)
+        loop = asyncio.get_running_loop()
         while tries:
             groups: dict[tuple[NodeId, int], list[int]] = {}
             for partition, one in tries.items():
+                if due[partition] > loop.time():
+                    continue
                 node = one.next_node()
                 if node is not None:
                     groups.setdefault((node, partition if partition in alone else -1), []).append(partition)
+                due[partition] = loop.time() + one.pause_s
             if not groups and self._refresh is not None:
                 await self._refresh()
             within_s = min(one.patience_s(self.rpc_timeout_s) for one in tries.values())
@@ -283,7 +288,7 @@ class RemoteDesk:
                     missing[partition] = one.verdict(self.replicas)
                     del tries[partition]
             if tries:
-                await asyncio.sleep(min(one.pause_s for one in tries.values()))
+                await asyncio.sleep(max(0.0, min(due[partition] for partition in tries) - loop.time()))
         if missing and not pages:
             raise next(iter(missing.values()))
         return pages, missing
@@ -298,23 +303,28 @@ class RemoteDesk:
                     one.heard(error)
                 else:
                     one.again()
-            if isinstance(error, NotOwner) and error.owner is not None:
-                await self.learn_from(node, within_s)  # which of the others are elsewhere, it says if it is asked
-                return set()
-            return {error.partition}
+            if len(group) == 1:
+                return {error.partition}
+            owned = await self._learned_from(node, within_s)  # which of the others are elsewhere, it says if it is asked
+            elsewhere = {error.partition} if isinstance(error, NoQuorum) or error.owner is None else set()
+            return elsewhere | ({one.partition for one in group} - owned if owned is not None else set())
         for one in group:
             one.heard(error)
         return {one.partition for one in group} if isinstance(error, Unanswered | OutcomeUnknown) else set()
 
     async def learn_from(self, node: NodeId, within_s: float) -> bool:
         """Ask a node which partitions are whose, as far as it knows. Whether it said."""
+        return await self._learned_from(node, within_s) is not None
+
+    async def _learned_from(self, node: NodeId, within_s: float) -> set[int] | None:
+        """The same; of which it knows an owner."""
         try:
             owned = self._owners() if node == self.router.me else await self._ask_node(node, Owners(), within_s)
         except DurableError:
-            return False
+            return None
         for partition, owner, epoch in owned:
             self.router.learn(partition, NodeId(owner), epoch)
-        return True
+        return {partition for partition, _, _ in owned}
 
 
 class RemoteExecutor:
