@@ -11,7 +11,7 @@
     durable node --id node-1 --bind 127.0.0.1:7800 --seeds 127.0.0.1:7801 --data node-1.db --app package.module
                                      be a member of a cluster until SIGTERM, and run its workflows
     durable members --seed 127.0.0.1:7800
-                                     who is there, as that node sees it
+                                     who is there, as that node sees it; who votes, and what copies each has
     durable submit NAME --input '{"n": 7}' --id job-7 --wait --seeds 127.0.0.1:7800
                                      start an execution in a cluster, and wait for its result
     durable cancel ID --seeds 127.0.0.1:7800
@@ -22,12 +22,14 @@
 one that was recorded last: an execution that has only just begun to wait may still show as RUNNING.
 
 With ``--seeds HOST:PORT,...`` the same commands ask a cluster instead, through any of those nodes; ``replay`` then takes ids and
-not files. The key is CLUSTER_SECRET_KEY, as for a node.
+not files. The environment holds as for a node: where neither ``--seeds`` nor ``--store`` is given, CLUSTER_SEED_NODES names the
+cluster (and ``replay`` takes ids beside files), CLUSTER_NAME and CLUSTER_SECRET_KEY are its name and its key.
 
 Tables come from rich (``pip install 'durable[cli]'``); ``--json`` needs nothing, and is meant for programs: one JSON document
 on standard output, times in milliseconds since 1970.
 
-Exit codes: 0 all is well; 1 what was asked for is not there, cannot be read, or has drifted; 2 the command line is wrong.
+Exit codes: 0 all is well; 1 what was asked for is not there, cannot be read, or has drifted; 2 the command line is wrong;
+3 the list is incomplete, because nobody answered for some of the cluster's partitions (standard error names them).
 
 Read next: `durable.testing.replays`.
 """
@@ -47,6 +49,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from durable.desk.listing import Executions, ranges
 from durable.errors import DurableError, ReplayError, StoreError, WorkflowNotFound
 from durable.journal.entries import JournalEntry, Status, StatusRow, WorkflowMetadata
 from durable.journal.journal import Journal, entries
@@ -60,7 +63,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CELL_CHARS_MAX = 60
-OK, NOT_OK, USAGE = 0, 1, 2
+OK, NOT_OK, USAGE, INCOMPLETE = 0, 1, 2, 3
 _COLOURS = {
     Status.COMPLETED: "green",
     Status.FAILED: "red",
@@ -99,10 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="durable", description=text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     seeds = argparse.ArgumentParser(add_help=False)
-    seeds.add_argument("--seeds", type=_seeds, metavar="HOST:PORT,...", help="ask this cluster, through any of these nodes")
+    what = "ask this cluster, through any of these nodes (CLUSTER_SEED_NODES)"
+    seeds.add_argument("--seeds", type=_seeds, metavar="HOST:PORT,...", help=what)
     seeds.add_argument("--cluster", metavar="NAME", help="name of the cluster (CLUSTER_NAME; default: durable)")
     store = argparse.ArgumentParser(add_help=False, parents=[seeds])
-    store.add_argument("--store", default="durable-data", metavar="PATH", help="folder of the store (default: durable-data)")
+    what = "folder of the store, when no cluster is asked (default: durable-data); given, CLUSTER_SEED_NODES is not read"
+    store.add_argument("--store", metavar="PATH", help=what)
     as_json = argparse.ArgumentParser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="JSON instead of a table")
 
@@ -124,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     exporting.set_defaults(command=_export)
     replaying = commands.add_parser("replay", parents=[seeds, as_json], help="replay exported journals against this code")
     replaying.add_argument("target", metavar="MODULE[:WORKFLOW]", help="where the code is, e.g. app:process_order")
-    replaying.add_argument("journals", metavar="FILE", nargs="+", help="files made by `durable export`; with --seeds, ids")
+    replaying.add_argument("journals", metavar="FILE", nargs="+", help="files made by `durable export`, or ids in a cluster")
     replaying.set_defaults(command=_replay)
     submitting = commands.add_parser("submit", parents=[seeds, as_json], help="start an execution in a cluster")
     submitting.add_argument("workflow", metavar="WORKFLOW", help="the name under which its nodes have it")
@@ -191,16 +196,21 @@ def _json(text: str) -> Any:
 def _list(options: argparse.Namespace) -> int:
     found = _listed(options)
     if options.json:
-        return _put_json(found)
-    rows = [
-        (one.workflow_id, one.workflow, _coloured(one.status), _when(one.created_at), _when(one.updated_at)) for one in found
-    ]
-    _put_table(f"{len(found)} execution{'s' * (len(found) != 1)}", ("id", "workflow", "status", "created", "updated"), rows)
-    return OK
+        _put_json(found)
+    else:
+        rows = [
+            (one.workflow_id, one.workflow, _coloured(one.status), _when(one.created_at), _when(one.updated_at)) for one in found
+        ]
+        _put_table(f"{len(found)} execution{'s' * (len(found) != 1)}", ("id", "workflow", "status", "created", "updated"), rows)
+    if not found.missing:
+        return OK
+    why = next(iter(found.missing.values()))
+    _complain(f"incomplete: nobody answered for {len(found.missing)} partitions: {ranges(found.missing)}. The first: {why}")
+    return INCOMPLETE
 
 
 def _show(options: argparse.Namespace) -> int:
-    one = _of_cluster(options, lambda cluster: cluster.handle(options.id).metadata()) if options.seeds else _metadata(options)
+    one = _of_cluster(options, lambda cluster: cluster.handle(options.id).metadata()) if _asked(options) else _metadata(options)
     if options.json:
         return _put_json(one)
     error = one.error
@@ -220,7 +230,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _journal(options: argparse.Namespace) -> int:
-    one, journal = _of_cluster(options, lambda cluster: _look(cluster, options.id)) if options.seeds else _entries(options)
+    one, journal = _of_cluster(options, lambda cluster: _look(cluster, options.id)) if _asked(options) else _entries(options)
     if options.json:
         return _put_json(list(journal))
     shown = [
@@ -252,7 +262,8 @@ def _replay(options: argparse.Namespace) -> int:
     results: list[tuple[str, str, str]] = []
     for name in options.journals:
         try:
-            text = _exported(options, name) if options.seeds else Path(name).read_text(encoding="utf-8")
+            is_id = options.seeds or (_asked(options) and not Path(name).exists())
+            text = _exported(options, name) if is_id else Path(name).read_text(encoding="utf-8")
             checked = check_replay(workflow, text)
         except (DurableError, OSError, UnicodeDecodeError) as error:
             results.append((name, "DRIFT" if isinstance(error, ReplayError) else "ERROR", str(error)))
@@ -324,17 +335,21 @@ def _members(options: argparse.Namespace) -> int:
     from durable.cluster.commands import look
 
     try:
-        view = asyncio.run(look(options.seeds or os.environ.get("CLUSTER_SEED_NODES", ""), options.cluster))
+        view, copies = asyncio.run(look(options.seeds or os.environ.get("CLUSTER_SEED_NODES", ""), options.cluster))
     except ValueError as error:
         raise UsageError(str(error)) from error
     if options.json:
-        return _put_json(view)
-    rows = [
-        (one.node_id, str(one.address), one.status.name, f"{one.since:.1f} s", str(one.incarnation), str(one.boot))
-        for one in view.members
-    ]
+        return _put_json(msgspec.to_builtins(view) | {"copies_by_node": copies})
+    rows = []
+    listed = {one.node_id: one for one in view.members}
+    for node in {**listed, **view.roles}:
+        one, seen = listed.get(node), ("-", "not in the list", "-", "-", "-")
+        if one is not None:
+            seen = (str(one.address), one.status.name, f"{one.since:.1f} s", str(one.incarnation), str(one.boot))
+        rows.append((node, view.roles.get(node, "-"), str(copies.get(node, "-")), *seen))
     late = f"; it runs late itself, {view.health} of 8" if view.health else ""
-    _put_table(f"as {view.node_id} sees it{late}", ("node", "address", "status", "for", "incarnation", "boot"), rows)
+    header = ("node", "role", "copies", "address", "status", "for", "incarnation", "boot")
+    _put_table(f"as {view.node_id} sees it{late}", header, rows)
     if view.dropped:
         counts = [(reason, f"{count:,}") for reason, count in view.dropped.items()]
         _put_table(f"what {view.node_id} has dropped since it started", ("because", "packets"), counts)
@@ -344,10 +359,21 @@ def _members(options: argparse.Namespace) -> int:
 # --- asking a cluster -----------------------------------------------------------------------------------------------
 
 
-def _of_cluster(options: argparse.Namespace, ask: Callable[[ClusterClient], Awaitable[T]]) -> T:
-    from durable.cluster.commands import ask_cluster, seeds_of
+def _asked(options: argparse.Namespace) -> list[NodeAddress]:
+    """The cluster that is asked: by --seeds, or by the environment where no store is named. Empty: none."""
+    text = os.environ.get("CLUSTER_SEED_NODES", "")
+    if options.seeds or not text or getattr(options, "store", None):
+        return options.seeds or []
+    try:
+        return _seeds(text)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"CLUSTER_SEED_NODES: {error}") from error
 
-    seeds = options.seeds or seeds_of()
+
+def _of_cluster(options: argparse.Namespace, ask: Callable[[ClusterClient], Awaitable[T]]) -> T:
+    from durable.cluster.commands import ask_cluster
+
+    seeds = _asked(options)
     if not seeds:
         raise UsageError("which cluster? Name some of its nodes: --seeds HOST:PORT,... (or CLUSTER_SEED_NODES)")
     return asyncio.run(ask_cluster(seeds, options.cluster, ask))
@@ -359,7 +385,7 @@ async def _look(cluster: ClusterClient, workflow_id: str) -> tuple[WorkflowMetad
 
 
 def _exported(options: argparse.Namespace, workflow_id: str) -> str:
-    if options.seeds:
+    if _asked(options):
         return _of_cluster(options, lambda cluster: cluster.export(workflow_id))
     with _reading(options.store) as storage:
         return export(storage, workflow_id)
@@ -369,9 +395,10 @@ def _exported(options: argparse.Namespace, workflow_id: str) -> str:
 
 
 @contextlib.contextmanager
-def _reading(path: str) -> Iterator[NodeStorage]:
+def _reading(path: str | None) -> Iterator[NodeStorage]:
     from durable.storage import open_read_only
 
+    path = path or "durable-data"
     folder = path.partition(":")[2] if path.startswith(("rocksdb:", "leveldb:")) else path
     reader = open_read_only(folder)
     try:
@@ -383,11 +410,11 @@ def _reading(path: str) -> Iterator[NodeStorage]:
         reader.close()
 
 
-def _listed(options: argparse.Namespace) -> list[WorkflowMetadata]:
-    if options.seeds:
+def _listed(options: argparse.Namespace) -> Executions:
+    if _asked(options):
         wanted = {name: getattr(options, name) for name in ("status", "workflow", "limit", "after")}
         return _of_cluster(options, lambda cluster: cluster.list(**wanted))
-    found: list[WorkflowMetadata] = []
+    found = Executions()
     with _reading(options.store) as storage:
         for workflow_id, row in storage.statuses(options.after):
             if len(found) >= options.limit:

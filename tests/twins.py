@@ -193,5 +193,5 @@ class RoutedDesk:
         ]
         return merge(listings, limit)
 
-    async def purge(self, partitions: Sequence[int] | None, older_than_s: float) -> list[str]:
-        return [each for node in self._twins.nodes.values() for each in await node.desk.purge(None, older_than_s)]
+    async def purge(self, partitions: Sequence[int] | None, older_than_s: float, request_id: str) -> list[str]:
+        return [each for node in self._twins.nodes.values() for each in await node.desk.purge(None, older_than_s, request_id)]

@@ -7,19 +7,21 @@ cluster is born), `ask` (what a node answers to those who are not members), `cli
 pipes), `app` (the code that it runs), `commands` (``durable node``, ``durable members``, ...).
 """
 
-from durable.cluster.ask import NodeView, ask_node
+from durable.cluster.ask import Copies, NodeView, ask_node
 from durable.cluster.client import ClusterClient
 from durable.cluster.config import ClusterConfig
 from durable.cluster.events import EventStream
 from durable.cluster.local import LocalCluster
 from durable.cluster.node import ClusterNode
 from durable.membership import Member, MemberChanged, MemberStatus, NodeAddress, NodeId
+from durable.replication.standing import Role
 from durable.rpc.remote import RemoteDesk, RemoteExecutor
 
 __all__ = [
     "ClusterClient",
     "ClusterConfig",
     "ClusterNode",
+    "Copies",
     "EventStream",
     "LocalCluster",
     "Member",
@@ -30,5 +32,6 @@ __all__ = [
     "NodeView",
     "RemoteDesk",
     "RemoteExecutor",
+    "Role",
     "ask_node",
 ]

@@ -15,22 +15,38 @@ import msgspec
 from durable.errors import ProtocolError
 from durable.membership.member import Member, NodeAddress, NodeId
 from durable.ports import Transport
+from durable.replication.standing import Role
 from durable.rpc.frames import VIEW
 from durable.transports.seal import Keyring, Seal, Sealed, Unsealed
 from durable.transports.sockets import SocketTransport
 from durable.world import SystemEntropy
 
 
+class Copies(msgspec.Struct, frozen=True):
+    """A node's own copies of partitions: owned here, whole, and to be here by the roster and not yet usable."""
+
+    owned: int
+    whole: int
+    lacking: int
+
+    def __str__(self) -> str:
+        return f"{self.owned} owned, {self.whole} whole" + (f", {self.lacking} to come" if self.lacking else "")
+
+
 class NodeView(msgspec.Struct, frozen=True):
     """What one node sees. ``since`` of a member is how many seconds ago it took on its status.
 
-    ``health`` is 0 for a node that is well, up to 8 for one that notices that it cannot keep up.
+    ``health`` is 0 for a node that is well, up to 8 for one that notices that it cannot keep up. ``roles`` says of every member,
+    and of every voter that is no member any more, what it is to the journals; ``copies`` is about the node itself. Without a
+    storage it knows neither.
     """
 
     node_id: NodeId
     members: tuple[Member, ...]
     dropped: Mapping[str, int]
     health: int
+    roles: Mapping[NodeId, Role] = {}
+    copies: Copies | None = None
 
 
 _decoder = msgspec.msgpack.Decoder(NodeView)

@@ -119,6 +119,12 @@ class ClusterClient(Face):
             self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
         return (await asyncio.shield(self._looking)).members
 
+    async def views(self) -> dict[NodeId, NodeView]:
+        """What each node that answers sees of the others, what it takes them for, and what copies it has itself."""
+        await self.members()
+        views = await gathered([self._view(one.address) for one in self._known.values()])
+        return {view.node_id: view for view in sorted(views, key=lambda view: view.node_id)}
+
     async def owner(self, workflow_id: str) -> NodeId:
         """Who runs it, or would; by the latest epoch that the likeliest three know of. Raises `NoQuorum` if nobody says."""
         partition = self._router.partition_of(workflow_id)

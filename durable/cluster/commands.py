@@ -19,12 +19,12 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from durable.cluster.ask import NodeView, ask_node
-from durable.cluster.client import ClusterClient
+from durable.cluster.ask import Copies, NodeView, ask_node
+from durable.cluster.client import ClusterClient, gathered
 from durable.cluster.config import PORT, PRESETS, ClusterConfig, parse_seeds
 from durable.cluster.node import ClusterNode
 from durable.errors import Unreachable
-from durable.membership.member import NodeAddress
+from durable.membership.member import NodeAddress, NodeId
 from durable.storage import open_store
 from durable.storage.node import NodeStorage
 from durable.workflows.definition import REGISTRY
@@ -107,8 +107,18 @@ async def _run(node: ClusterNode, bootstrap: bool, runs: bool) -> None:
         await asyncio.gather(joining, reporting, explaining, return_exceptions=True)
 
 
-async def look(seeds: str, cluster: str | None) -> NodeView:
-    """What the first of the ``seeds`` that answers sees. Raises `ValueError`, `Unreachable`, `ProtocolError`."""
+async def look(seeds: str, cluster: str | None) -> tuple[NodeView, dict[NodeId, Copies]]:
+    """What the first of the ``seeds`` that answers sees; and what copies those have whom it takes for alive, of all who say so.
+
+    Raises `ValueError`, `Unreachable`, `ProtocolError`.
+    """
+    view = await _first_view(seeds, cluster)
+    others = [one.address for one in view.members if one.status.is_live and one.node_id != view.node_id]
+    views = [view, *await gathered([ask_node(address, **_credentials(cluster)) for address in others])]
+    return view, {one.node_id: one.copies for one in views if one.copies is not None}
+
+
+async def _first_view(seeds: str, cluster: str | None) -> NodeView:
     named = [part.strip() for part in seeds.split(",") if part.strip()]
     if not named:
         raise ValueError("which cluster? Name some of its nodes: --seeds HOST:PORT,... (or CLUSTER_SEED_NODES)")
@@ -117,11 +127,6 @@ async def look(seeds: str, cluster: str | None) -> NodeView:
         with suppress(Unreachable):
             return await ask_node(address, **_credentials(cluster))
     return await ask_node(addresses[-1], **_credentials(cluster))
-
-
-def seeds_of() -> list[NodeAddress]:
-    """The nodes that the environment names. Raises `ValueError`."""
-    return parse_seeds(os.environ.get("CLUSTER_SEED_NODES", ""))
 
 
 async def ask_cluster(

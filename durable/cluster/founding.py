@@ -29,6 +29,7 @@ from ipaddress import ip_address
 
 from durable.cluster.replicated import ReplicatedLog
 from durable.membership.member import NodeAddress, NodeId
+from durable.replication.standing import Role
 
 
 class Founding:
@@ -45,9 +46,14 @@ class Founding:
         self.look(members)
 
     def waits_for(self, members: Mapping[NodeAddress, NodeId]) -> str | None:
-        """Why there is no roster yet, in words; None if there is one."""
-        if self._log.core.roster is not None:
-            return None
+        """Why there is no roster yet, or why this node is not in it, in words; None if it is."""
+        core = self._log.core
+        if core.roster is not None:
+            if not core.asks_in:
+                return None
+            if core.role(core.home.me) is Role.NEW_DISK:
+                return "its disk is not the one that the voters know: it votes when they have filled it, and let it back"
+            return "it is no voter yet: the voters let it in when they have filled it"
         if self._seeds is None:
             return (
                 f"it is not in its own list of seeds, so it founds no cluster, and waits to be let into one. If there is none "

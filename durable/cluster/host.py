@@ -22,22 +22,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 
+from durable.cluster.ask import Copies
 from durable.cluster.config import ClusterConfig
 from durable.cluster.events import EventStream
 from durable.cluster.replicated import ReplicatedLog, Syncs
 from durable.copies.messages import Epoch, Roster
 from durable.copies.rows import PREFIX
-from durable.errors import ClusterError, NotOwner, ProtocolError, StoreError, StoreFull
+from durable.errors import ClusterError, NoQuorum, NotOwner, ProtocolError, StoreError, StoreFull
 from durable.journal.entries import Envelope, Failure
 from durable.journal.keys import NODE, PARTITIONS
 from durable.membership.member import Member, NodeAddress, NodeId
 from durable.ports import Clock, Entropy, Link, Store, Transport
 from durable.replication.replication import Replication
+from durable.replication.standing import Role
 from durable.routing.partitions import PartitionRing
 from durable.routing.router import Router
 from durable.rpc.calls import RpcClient, RpcServer
@@ -228,13 +230,23 @@ class Host:
     # What others ask
 
     def owners(self) -> list[tuple[int, str, int]]:
-        """Partition, owner, epoch: of every partition, as far as this node knows."""
+        """Partition, owner, epoch: of every partition that can have an owner now, as far as this node knows."""
         found = []
         for partition in range(PARTITIONS):
             owner, epoch = self.core.owner(partition)
-            if owner is not None:
+            if owner is not None and not isinstance(self.core.error(partition), NoQuorum):
                 found.append((partition, str(owner), epoch[0]))
         return found
+
+    @property
+    def voters(self) -> Iterable[NodeId]:
+        """Who is in the roster; nobody while there is none."""
+        return self.core.roster.voters if self.core.roster is not None else ()
+
+    def standing(self, members: Iterable[Member]) -> tuple[dict[NodeId, Role], Copies]:
+        """What everybody is to the journals, and this node's own copies."""
+        named = dict.fromkeys([*(one.node_id for one in members), *self.voters])
+        return {node: self.core.role(node) for node in named}, Copies(*self.core.copies)
 
     async def carry(self, envelope: Envelope) -> Failure | None:
         """Bring an envelope to the owner of its receiver. Raises `ClusterError`: not yet."""

@@ -308,7 +308,8 @@ class ClusterNode(Face):
         """What this node sees, counters included."""
         swim, now = self._running()
         aged = tuple([replace(one, since=max(0.0, now - one.since)) for one in swim.members()])
-        return NodeView(swim.me.node_id, aged, self.dropped(), swim.health.score)
+        standing = self._host.standing(aged) if self._host is not None else ()
+        return NodeView(swim.me.node_id, aged, self.dropped(), swim.health.score, *standing)
 
     def dropped(self) -> dict[str, int]:
         """How many packets were dropped, by reason: forged, replayed, foreign, unreadable, too long, ..."""
@@ -468,8 +469,7 @@ class ClusterNode(Face):
         self._replace_ring()
 
     def _voters(self) -> Iterable[NodeId]:
-        roster = self._host.core.roster if self._host is not None else None
-        return roster.voters if roster is not None else ()
+        return self._host.voters if self._host is not None else ()
 
     def _by_address(self) -> dict[NodeAddress, NodeId]:
         return {member.address: member.node_id for member in self.members() if member.status.is_live}

@@ -84,8 +84,10 @@ class Desk(Protocol):
     ) -> list[WorkflowMetadata]:
         """Executions by partition and id, at most ``limit``, behind ``after``; of these partitions, or of all that are here."""
 
-    async def purge(self, partitions: Sequence[int] | None, older_than_s: float) -> list[str]:
-        """Delete executions that finished more than ``older_than_s`` ago; their ids."""
+    async def purge(self, partitions: Sequence[int] | None, older_than_s: float, request_id: str) -> list[str]:
+        """Delete executions that finished more than ``older_than_s`` ago; their ids, and those that this very request deleted
+        before.
+        """
 
     async def post(self, envelope: Envelope) -> Failure | None:
         """Accept an envelope from another node's outbox: None when it is durable here, or why it is refused."""

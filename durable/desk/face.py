@@ -10,13 +10,12 @@ Read next: `durable.desk.handle`.
 
 from __future__ import annotations
 
-import builtins
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
 from durable.desk.desk import Desk
 from durable.desk.handle import WorkflowHandle
-from durable.desk.listing import Executions
+from durable.desk.listing import Executions, Purged
 from durable.errors import DurableError, NotRegistered, WorkflowCancelled, WorkflowFailed
 from durable.journal import failures, keys
 from durable.journal.codec import ANY, MISSING, ValueType, encode_value
@@ -85,16 +84,25 @@ class Face:
         limit: int = 100,
         after: str | None = None,
     ) -> Executions:
-        """Executions by partition and id, at most ``limit``; ``after`` goes on behind the last id of the page before."""
-        wanted = Status(status) if status else None
-        return Executions(await self._desk.listing(None, wanted, workflow, limit, after))
+        """Executions by partition and id, at most ``limit``; ``after`` goes on behind the last id of the page before.
 
-    async def purge(self, older_than: float | timedelta = 0.0) -> builtins.list[str]:
+        In a cluster of which a part is down it gives what there is, and names the partitions of which nothing is known in
+        ``missing``. Raises `NoQuorum` if that is all of them.
+        """
+        wanted = Status(status) if status else None
+        found = await self._desk.listing(None, wanted, workflow, limit, after)
+        return found if isinstance(found, Executions) else Executions(found)
+
+    async def purge(self, older_than: float | timedelta = 0.0, *, request_id: str | None = None) -> Purged:
         """Delete finished executions that ended more than ``older_than`` seconds ago. Returns (and logs) their ids.
 
-        A purged id stays taken for an hour, so that a repeated submit does not run again what was done.
+        A purged id stays taken for an hour, so that a repeated submit does not run again what was done. In a cluster of which a
+        part is down it deletes what it can, and names the other partitions in ``missing``. Repeated with the same
+        ``request_id`` it also gives the ids that were deleted the first time, also if the answer was lost.
         """
-        return await self._desk.purge(None, seconds(older_than))
+        request_id = self._entropy.random_bytes(8).hex() if request_id is None else request_id
+        purged = await self._desk.purge(None, seconds(older_than), request_id)
+        return purged if isinstance(purged, Purged) else Purged(purged, request_id)
 
     async def export(self, workflow_id: str) -> str:
         """The execution's current run as JSON lines, for `durable.testing` and ``durable replay``."""

@@ -18,6 +18,7 @@ table  key behind the partition                             value
 ``s``  workflow id, sender id, sender's incarnation         number of the last envelope accepted from that sender; outlives a purge
 ``k``  workflow id, request key                             empty; a request that was accepted; outlives a purge
 ``x``  workflow id                                          time of a purge: the id's tombstone
+``p``  id of a request                                      when it purged which ids; kept for an hour
 ``c``  nothing                                              a time: nobody who runs the partition goes back behind it
 ====== ==================================================== =====================================================
 
@@ -49,6 +50,7 @@ OUTBOX: Final = b"o"
 SENDER: Final = b"s"
 REQUEST: Final = b"k"
 TOMBSTONE: Final = b"x"
+PURGE: Final = b"p"
 CLOCK: Final = b"c"
 
 OF_ONE_EXECUTION: Final = (STATUS, ACTIVE, JOURNAL, ATTEMPT, HEARTBEAT, MAIL, OUTBOX)

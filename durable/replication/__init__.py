@@ -2,7 +2,7 @@
 
 What copies say, and what they keep, is in `durable.copies`. Read here in this order: `replica` (the rules), `following`,
 `transfer`, `election`, `owner` (what a copy does, by its role), `moving` and `roster` (how the members change), `birth` (how it
-all begins), `reads`, `replication` (all of it together: the class that a shell drives).
+all begins), `reads`, `standing`, `replication` (all of it together: the class that a shell drives).
 """
 
 from durable.copies.messages import ZERO, Epoch, Message, Roster, decode, encode

@@ -50,6 +50,7 @@ from durable.replication.home import Home
 from durable.replication.owner import Owner
 from durable.replication.reads import Reads
 from durable.replication.replica import Replica
+from durable.replication.standing import Role, copies_of, role_of
 from durable.replication.transfer import serve
 from durable.replication.voters import Voters
 
@@ -160,6 +161,20 @@ class Replication:
     def voter(self) -> bool:
         """Whether this node, with this disk, is in the roster."""
         return self._voters.voter
+
+    @property
+    def asks_in(self) -> bool:
+        """Whether it is no voter, and waits for the others to let it in."""
+        return self._voters.asks_in
+
+    def role(self, node: NodeId) -> Role:
+        """What a node is by the roster that is known here, and by the disk that it last said it has."""
+        return role_of(self.home, self.roster, node)
+
+    @property
+    def copies(self) -> tuple[int, int, int]:
+        """How many partitions are owned here, of how many there is a whole copy, and how many the roster wants and has not yet."""
+        return len(self.owned), *copies_of(self.home, self.replicas, self._voters.sets)
 
     @property
     def may_leave(self) -> bool:

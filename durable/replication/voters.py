@@ -76,6 +76,11 @@ class Voters:
         return self.roster is not None and self.roster.voters.get(self.home.me) == self.home.store_id
 
     @property
+    def asks_in(self) -> bool:
+        wish = self.wishes.get(self.home.me)
+        return wish is not None and wish.store_id is not None and not self.voter
+
+    @property
     def hello(self) -> Hello:
         """The first message of every frame."""
         home, roster = self.home, self.roster

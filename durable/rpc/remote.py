@@ -23,7 +23,7 @@ that writes ends as `OutcomeUnknown` with its ``request_id``: made again with th
 Results are waited for in slices of `SLICE_S`: a wait of a day survives the death of every node that it began at.
 
 **Limits.** `listing` and `purge` ask each owner about its own partitions and are no snapshot of one instant. Partitions that
-nobody runs let them fail after ``rpc_timeout_s``; what they would show is better missing than wrong.
+nobody runs are waited for as long as ``rpc_timeout_s``, and named as missing then.
 
 Read next: `durable.cluster.client`.
 """
@@ -34,8 +34,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from durable.desk.listing import merge
-from durable.errors import DurableError, NotOwner, StoreError, Unanswered, Unreachable
+from durable.desk.listing import Executions, Purged, merge
+from durable.errors import DurableError, NoQuorum, NotOwner, OutcomeUnknown, StoreError, Unanswered, Unreachable
 from durable.journal.codec import MISSING
 from durable.journal.entries import Attempt, Envelope, Failure, Row, Status, StatusRow, WorkflowMetadata
 from durable.membership.member import NodeAddress, NodeId
@@ -59,7 +59,7 @@ from durable.rpc.requests import (
     SendMessage,
     Submit,
 )
-from durable.rpc.tries import Tries
+from durable.rpc.tries import Doubts, Tries
 from durable.workflows.definition import REGISTRY, Workflow
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class RemoteDesk:
         self._copy = copy
         self._owners = owners or (list)
         self._refresh = refresh
+        self._doubts = Doubts()
 
     # The desk
 
@@ -176,16 +177,17 @@ class RemoteDesk:
         workflow: str | None,
         limit: int,
         after: str | None,
-    ) -> list[WorkflowMetadata]:
+    ) -> Executions:
         wanted = self._all(partitions)
         if after is not None:
             wanted = [one for one in wanted if one >= self.router.partition_of(after)]
-        pages = await self._each(wanted, lambda some: Listing(some, status, workflow, limit, after))
-        return merge(pages, limit)
+        pages, missing = await self._each(wanted, lambda some: Listing(some, status, workflow, limit, after))
+        return Executions(merge(pages, limit), missing)
 
-    async def purge(self, partitions: Sequence[int] | None, older_than_s: float) -> list[str]:
-        pages = await self._each(self._all(partitions), lambda some: Purge(some, older_than_s))
-        return [workflow_id for page in pages for workflow_id in page]
+    async def purge(self, partitions: Sequence[int] | None, older_than_s: float, request_id: str) -> Purged:
+        wanted = self._all(partitions)
+        pages, missing = await self._each(wanted, lambda some: Purge(some, older_than_s, request_id), request_id)
+        return Purged(dict.fromkeys(workflow_id for page in pages for workflow_id in page), request_id, missing)
 
     def _all(self, partitions: Sequence[int] | None) -> list[int]:
         return list(range(self.router.ring.partitions) if partitions is None else partitions)
@@ -200,7 +202,7 @@ class RemoteDesk:
 
     async def _ask(self, partition: int, request: Request, request_id: str | None, lasts_s: float = 0.0) -> Any:
         """Until there is an answer. ``lasts_s`` is what the question itself may take."""
-        tries = Tries(self.router, partition, asyncio.get_running_loop().time() + self.rpc_timeout_s + lasts_s, request_id)
+        tries = self._tries(partition, lasts_s, request_id)
         while True:
             node = tries.next_node()
             if node is not None:
@@ -214,7 +216,23 @@ class RemoteDesk:
                 raise tries.verdict(self.replicas)
             await asyncio.sleep(tries.pause_s)
 
+    def _tries(self, partition: int, lasts_s: float = 0.0, request_id: str | None = None) -> Tries:
+        deadline = asyncio.get_running_loop().time() + self.rpc_timeout_s + lasts_s
+        return Tries(self.router, partition, deadline, request_id, self._doubts)
+
     async def _ask_node(self, node: NodeId, request: Request, within_s: float) -> Any:
+        try:
+            answer = await self._put(node, request, within_s)
+        except (Unanswered, Unreachable):
+            self._doubts.silent(node)
+            raise
+        except DurableError:
+            self._doubts.answered(node)
+            raise
+        self._doubts.answered(node)
+        return answer
+
+    async def _put(self, node: NodeId, request: Request, within_s: float) -> Any:
         if node == self.router.me and self._local is not None:
             try:
                 async with asyncio.timeout(within_s):
@@ -231,58 +249,82 @@ class RemoteDesk:
 
     # All partitions
 
-    async def _each(self, partitions: list[int], request: Callable[[list[int]], Request]) -> list[list[Any]]:
-        """Ask each owner about its partitions, and ask on about those that turn out to be elsewhere."""
+    async def _each(
+        self, partitions: list[int], request: Callable[[list[int]], Request], request_id: str | None = None
+    ) -> tuple[list[list[Any]], dict[int, DurableError]]:
+        """Ask each owner about its partitions, and ask on about those that turn out to be elsewhere. What was answered; and of
+        which partitions nothing is known, and why. Raises that why if it is so of all.
+        """
         pages: list[list[Any]] = []
-        tries = {one: Tries(self.router, one, asyncio.get_running_loop().time() + self.rpc_timeout_s) for one in partitions}
+        missing: dict[int, DurableError] = {}
+        alone: set[int] = set()
+        """Asked about each for itself: the others shall not wait for them."""
+        tries = {one: self._tries(one, 0.0, request_id) for one in partitions}
+        due = dict.fromkeys(partitions, 0.0)
+        loop = asyncio.get_running_loop()
         while tries:
-            groups: dict[NodeId, list[int]] = {}
+            groups: dict[tuple[NodeId, int], list[int]] = {}
             for partition, one in tries.items():
+                if due[partition] > loop.time():
+                    continue
                 node = one.next_node()
                 if node is not None:
-                    groups.setdefault(node, []).append(partition)
+                    groups.setdefault((node, partition if partition in alone else -1), []).append(partition)
+                due[partition] = loop.time() + one.pause_s
             if not groups and self._refresh is not None:
                 await self._refresh()
             within_s = min(one.patience_s(self.rpc_timeout_s) for one in tries.values())
-            asked = [self._ask_node(node, request(group), within_s) for node, group in groups.items()]
+            asked = [self._ask_node(node, request(group), within_s) for (node, _), group in groups.items()]
             answers = await asyncio.gather(*asked, return_exceptions=True)
-            for (node, group), answer in zip(groups.items(), answers, strict=True):
+            for ((node, _), group), answer in zip(groups.items(), answers, strict=True):
                 if isinstance(answer, BaseException):
-                    await self._heard_of_group(node, [tries[partition] for partition in group], answer, within_s)
+                    alone |= await self._heard_of_group(node, [tries[partition] for partition in group], answer, within_s)
                 else:
                     pages.append(answer)
                     for partition in group:
                         del tries[partition]
-            for one in tries.values():
+            for partition, one in list(tries.items()):
                 if one.late:
-                    raise one.verdict(self.replicas)
+                    missing[partition] = one.verdict(self.replicas)
+                    del tries[partition]
             if tries:
-                await asyncio.sleep(min(one.pause_s for one in tries.values()))
-        return pages
+                await asyncio.sleep(max(0.0, min(due[partition] for partition in tries) - loop.time()))
+        if missing and not pages:
+            raise next(iter(missing.values()))
+        return pages, missing
 
-    async def _heard_of_group(self, node: NodeId, group: list[Tries], error: BaseException, within_s: float) -> None:
+    async def _heard_of_group(self, node: NodeId, group: list[Tries], error: BaseException, within_s: float) -> set[int]:
+        """Which of them are to be asked about alone: an owner does not answer in part, and one of them may hold all up."""
         if not isinstance(error, Exception):
             raise error
-        if isinstance(error, NotOwner):  # one of them is elsewhere; which of the others are, it says if it is asked
+        if isinstance(error, NotOwner | NoQuorum) and any(one.partition == error.partition for one in group):
             for one in group:
                 if one.partition == error.partition:
                     one.heard(error)
                 else:
                     one.again()
-            await self.learn_from(node, within_s)
-            return
+            if len(group) == 1:
+                return {error.partition}
+            owned = await self._learned_from(node, within_s)  # which of the others are elsewhere, it says if it is asked
+            elsewhere = {error.partition} if isinstance(error, NoQuorum) or error.owner is None else set()
+            return elsewhere | ({one.partition for one in group} - owned if owned is not None else set())
         for one in group:
             one.heard(error)
+        return {one.partition for one in group} if isinstance(error, Unanswered | OutcomeUnknown) else set()
 
     async def learn_from(self, node: NodeId, within_s: float) -> bool:
         """Ask a node which partitions are whose, as far as it knows. Whether it said."""
+        return await self._learned_from(node, within_s) is not None
+
+    async def _learned_from(self, node: NodeId, within_s: float) -> set[int] | None:
+        """The same; of which it knows an owner."""
         try:
             owned = self._owners() if node == self.router.me else await self._ask_node(node, Owners(), within_s)
         except DurableError:
-            return False
+            return None
         for partition, owner, epoch in owned:
             self.router.learn(partition, NodeId(owner), epoch)
-        return True
+        return {partition for partition, _, _ in owned}
 
 
 class RemoteExecutor:

@@ -104,6 +104,7 @@ class Listing(_Request, frozen=True, array_like=True, tag="listing"):
 class Purge(_Request, frozen=True, array_like=True, tag="purge"):
     partitions: list[int] | None
     older_than_s: float
+    request_id: str = ""
 
 
 class Post(_Request, frozen=True, array_like=True, tag="post"):

@@ -1,8 +1,9 @@
 """`Tries`: one question about a partition, asked of one node after the other: whom next, when, and what it all means at the end.
 
 **How it works.** The route comes first, then the other nodes of the ring, each once a round; between rounds a pause that grows
-from `PAUSE_S` to `PAUSE_S_MAX`. The owner that a `NotOwner` names is learned, and so is the next to be asked. The table of what
-follows what is in `durable.rpc.remote`. Pure, but for the event loop's clock.
+from `PAUSE_S` to `PAUSE_S_MAX`. The owner that a `NotOwner` names is learned, and so is the next to be asked. Who was silent
+lately (`Doubts`), whatever the question, comes last: that it is the owner is known from before, and the others know more. The table
+of what follows what is in `durable.rpc.remote`. Pure, but for the event loop's clock.
 
 Read next: `durable.rpc.remote`.
 """
@@ -31,14 +32,44 @@ PATIENCE_SHARE, PATIENCE_S_MAX = 3, 3.0
 """A node that says nothing for a third of the whole time, or so long, is left, and the next is asked."""
 
 
+DOUBT_S = 10.0
+"""How long who was silent is asked last: about as long as it takes until it is found dead, and another owns what it had."""
+DOUBTS_MAX = 1_024
+
+
+class Doubts:
+    """Who has not answered lately."""
+
+    def __init__(self) -> None:
+        self._until: dict[NodeId, float] = {}
+
+    def silent(self, node: NodeId) -> None:
+        """It was asked, and has not answered."""
+        self._until.pop(node, None)
+        self._until[node] = asyncio.get_running_loop().time() + DOUBT_S
+        if len(self._until) > DOUBTS_MAX:
+            del self._until[next(iter(self._until))]
+
+    def answered(self, node: NodeId) -> None:
+        """Whatever it said."""
+        self._until.pop(node, None)
+
+    def about(self, node: NodeId) -> bool:
+        """Whether it is better asked last."""
+        return self._until.get(node, 0.0) > asyncio.get_running_loop().time()
+
+
 class Tries:
     """The tries of one question until ``deadline`` (of the event loop's clock).
 
     ``request_id``: of a request that writes; None if it only reads, or is numbered otherwise.
     """
 
-    def __init__(self, router: Router, partition: int, deadline: float, request_id: str | None = None) -> None:
+    def __init__(
+        self, router: Router, partition: int, deadline: float, request_id: str | None = None, doubts: Doubts | None = None
+    ) -> None:
         self.partition = partition
+        self._doubts = doubts or Doubts()
         self._request_id = request_id
         self.pause_s = 0.0
         self._router = router
@@ -68,8 +99,9 @@ class Tries:
             others = self._router.candidates(self.partition, CANDIDATES_MAX)
         except EmptyRing as error:
             self._last, likely, others = error, None, []
-        for node in (likely, *others):
-            if node is not None and node not in self._round:
+        nodes = [node for node in (likely, *others) if node is not None]
+        for node in sorted(nodes, key=self._doubts.about):
+            if node not in self._round:
                 self._round[node] = None
                 return node
         self._rest()

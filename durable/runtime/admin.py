@@ -51,12 +51,14 @@ def list_executions(
     return found
 
 
-def purge(engine: Engine, partitions: Sequence[int], older_than_s: float) -> list[str]:
-    """Delete them in the open batches of their partitions; their ids."""
+def purge(engine: Engine, partitions: Sequence[int], older_than_s: float, request_id: str) -> list[str]:
+    """Delete them in the open batches of their partitions; their ids, and those that the same request deleted before."""
     before_ms = engine.clock.now_ms() - round(older_than_s * 1000)
     purged: list[str] = []
+    now: dict[int, list[str]] = {}
     for partition in partitions:
         births.forget_the_long_purged(engine, partition)
+        purged += births.purged_by(engine, partition, request_id)
     for workflow_id, row in list(engine.storage.statuses(None, partitions)):
         if row.status.finished and row.updated_at <= before_ms and workflow_id not in engine.live:
             partition = keys.partition_of(workflow_id)
@@ -64,7 +66,10 @@ def purge(engine: Engine, partitions: Sequence[int], older_than_s: float) -> lis
                 continue  # its result, or a message of its, has not arrived yet
             batch = engine.batches.of(partition)
             batch.writes.extend(births.buried(engine, workflow_id))
+            now.setdefault(partition, []).append(workflow_id)
             purged.append(workflow_id)
+    for partition, ids in now.items():
+        engine.batches.of(partition).writes.append(births.purge_write(engine, partition, request_id, ids))
     if purged:
         log.info("purged %d executions: %s", len(purged), ", ".join(purged))
     return purged

@@ -101,6 +101,17 @@ def parent_key(child_id: str, parent: Address) -> bytes:
     return keys.of(keys.partition_of(child_id), keys.REQUEST, child_id) + b"\0started by\0" + pack(parent)
 
 
+def purge_write(engine: Engine, partition: int, request_id: str, ids: list[str]) -> Write:
+    """What a request has purged, for whoever repeats it. An id stands here once: the second time there is nothing to purge."""
+    known = purged_by(engine, partition, request_id)
+    return keys.table(partition, keys.PURGE) + request_id.encode(), pack((engine.clock.now_ms(), known + ids))
+
+
+def purged_by(engine: Engine, partition: int, request_id: str) -> list[str]:
+    """The ids that a request has purged before."""
+    return engine.storage.purges(partition).get(request_id, (0, []))[1]
+
+
 def _unearthed(engine: Engine, workflow_id: str) -> list[Write]:
     """An id that was purged begins again: requests to the old one are none to the new one. Letters are numbered by their senders,
     who may have written to the old one, so these numbers stay.
@@ -112,9 +123,14 @@ def _unearthed(engine: Engine, workflow_id: str) -> list[Write]:
 
 
 def forget_the_long_purged(engine: Engine, partition: int) -> None:
-    """Tombstones, and what goes with them, when nobody can repeat himself any more."""
+    """Tombstones, and what goes with them, when nobody can repeat himself any more; and what was purged by which request."""
+    now_ms = engine.clock.now_ms()
+    for request_id, (at_ms, _) in engine.storage.purges(partition).items():
+        if now_ms - at_ms >= TOMBSTONE_MS:
+            key = keys.table(partition, keys.PURGE) + request_id.encode()
+            engine.batches.of(partition).writes.append((key, None))
     for workflow_id, purged_ms in list(engine.storage.tombstones(partition)):
-        if engine.clock.now_ms() - purged_ms >= FORGOTTEN_MS and start_of(engine, workflow_id) is None:
+        if now_ms - purged_ms >= FORGOTTEN_MS and start_of(engine, workflow_id) is None:
             known = engine.storage.all_keys(workflow_id, (keys.TOMBSTONE, *keys.OF_ONE_ID))
             engine.batches.of(partition).writes.extend((key, None) for key in known)
 

@@ -217,10 +217,10 @@ class LocalDesk:
                 raise error
         return [one for one in found if keys.partition_of(one.workflow_id) not in lost] if lost else found
 
-    async def purge(self, partitions: Sequence[int] | None, older_than_s: float) -> list[str]:
+    async def purge(self, partitions: Sequence[int] | None, older_than_s: float, request_id: str) -> list[str]:
         engine = self._engine
         tenures = await self._settle_all(partitions)
-        purged = admin.purge(engine, list(tenures), older_than_s)
+        purged = admin.purge(engine, list(tenures), older_than_s, request_id)
         await engine.batches.barriers(tenures)
         lost = self._ended(tenures)
         if partitions is not None:

@@ -30,6 +30,7 @@ STATUS_ROW = RowType(StatusRow)
 ATTEMPT_ROW = RowType(Attempt)
 ENVELOPE_ROW = RowType(Envelope)
 MAIL_ROW = RowType(Mail)
+PURGE_ROW = RowType(tuple[int, list[str]])
 
 
 class NodeStorage:
@@ -154,6 +155,16 @@ class NodeStorage:
         """The ids that were purged, and when."""
         for key, value in self._reader.scan(keys.table(partition, keys.TOMBSTONE)):
             yield keys.parse_id(key), int.from_bytes(value, "big")
+
+    def purges(self, partition: int) -> dict[str, tuple[int, list[str]]]:
+        """Which requests have purged which ids lately, and when."""
+        prefix, found = keys.table(partition, keys.PURGE), {}
+        for key, value in self._reader.scan(prefix):
+            try:
+                found[key[len(prefix) :].decode()] = PURGE_ROW.unpack(value)
+            except CorruptRow as error:
+                log.error("what a purge has deleted in partition %d cannot be read: %s", partition, error)
+        return found
 
     def outbox(self, partition: int) -> Iterator[tuple[bytes, Envelope]]:
         """Envelopes on their way, with their keys, each sender's in order."""

@@ -131,7 +131,7 @@ def test_a_list_does_not_mix_what_was_read_before_a_partition_was_away_with_a_co
         twins.hold("l1")
         submitted = [asyncio.ensure_future(node.desk.submit("desk-takes", 1, b"1", "l1"))]
         listing = asyncio.ensure_future(node.desk.listing([first, second], None, None, 10, None))
-        purging = asyncio.ensure_future(node.desk.purge([first, second], 0.0))
+        purging = asyncio.ensure_future(node.desk.purge([first, second], 0.0, ""))
         await started(listing)
         twins.hold("l2")
         submitted.append(asyncio.ensure_future(node.desk.submit("desk-takes", 1, b"1", "l2")))

@@ -200,7 +200,7 @@ def test_a_child_that_was_purged_is_not_started_again() -> None:
         assert await node.desk.post(start) is None
         assert await node.desk.outcome(RECEIVER, 5.0) is not None
         node.engine.batches.of(THERE).writes.extend((key, None) for key, _ in node.engine.storage.outbox(THERE))
-        assert await node.desk.purge(None, 0) == [RECEIVER]
+        assert await node.desk.purge(None, 0, "") == [RECEIVER]
         assert await node.desk.post(start) is None, "as if the first answer had arrived"
         other = Envelope(EnvelopeKind.START, Address("far-away", b"12345678", 0, 2), RECEIVER, 2, "letters-takes", 0, b"0")
         taken = await node.desk.post(other)
@@ -220,7 +220,7 @@ async def received_and_purged(twins: Twins) -> None:
     assert await node.desk.post(letter(2, 1)) is None
     await node.desk.send(RECEIVER, "box", b"2", "a request")
     assert await node.desk.outcome(RECEIVER, 5.0) is not None
-    assert await node.desk.purge(None, 0) == [RECEIVER]
+    assert await node.desk.purge(None, 0, "first") == [RECEIVER]
 
 
 def test_who_repeats_himself_after_a_purge_is_told_what_he_would_have_been_told_before() -> None:
@@ -232,6 +232,7 @@ def test_who_repeats_himself_after_a_purge_is_told_what_he_would_have_been_told_
         node = twins.nodes["b"]
         assert await node.desk.post(letter(2, 1)) is None, "it was accepted, and received"
         await node.desk.send(RECEIVER, "box", b"2", "a request")
+        assert await node.desk.purge(None, 0, "first") == [RECEIVER] and await node.desk.purge(None, 0, "second") == []
         refused = await node.desk.post(letter(3, 2))
         assert refused is not None, "this one never was"
         assert isinstance(failures.rebuild(refused), MailRefused)
@@ -274,10 +275,10 @@ def test_what_a_purged_id_had_accepted_is_forgotten_in_the_end() -> None:
 
         assert known() == 3
         await asyncio.sleep(FORGOTTEN_MS / 1000 - 10)
-        assert await node.desk.purge(None, 0) == []
+        assert await node.desk.purge(None, 0, "another") == []
         assert known() == 3
         await asyncio.sleep(11)
-        assert await node.desk.purge(None, 0) == []
+        assert await node.desk.purge(None, 0, "") == []
         assert known() == 0
         await twins.close()
 

@@ -89,6 +89,49 @@ def test_journals_are_exported_and_replayed_by_id(
     body()
 
 
+def test_the_environment_names_the_cluster_for_every_command_unless_a_store_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "squares_too_app.py").write_text(
+        "from durable import Context, workflow\n\n\n"
+        '@workflow("squares")\nasync def squares(ctx: Context, number: int) -> int:\n    return number * number\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    @in_town(*THREE)
+    async def body(town: Town) -> None:
+        monkeypatch.setenv("CLUSTER_SEED_NODES", ",".join(str(town[name].station.address) for name in THREE))
+
+        async def told(*arguments: str) -> tuple[int, str]:
+            capsys.readouterr()
+            code = await asyncio.to_thread(main, list(arguments))
+            return code, capsys.readouterr().out
+
+        assert await told("submit", "squares", "--input", "7", "--id", "order-7", "--wait") == (0, "49\n")
+        assert '"order-7"' in (await told("list", "--json"))[1]
+        for command in ("show", "journal", "export"):
+            code, out = await told(command, "order-7", *(["--json"] if command != "export" else []))
+            assert (code, out != "") == (0, True), command
+        (tmp_path / "order-7.jsonl").write_text((await told("export", "order-7"))[1])
+        code, out = await told("replay", "squares_too_app:squares", "order-7", "order-7.jsonl", "--json")
+        assert (code, [one["result"] for one in json.loads(out)]) == (0, ["ok", "ok"])
+        assert await told("cancel", "order-7") == (0, "")
+        code, out = await told("list", "--store", str(tmp_path / "nothing"))
+        assert (code, out) == (1, ""), "the store that is named is looked for, and not the cluster"
+
+    body()
+
+
+@pytest.mark.parametrize("command", [["list"], ["show", "x"], ["journal", "x"], ["export", "x"], ["submit", "x"], ["cancel", "x"]])
+def test_an_environment_that_makes_no_sense_is_said_so(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLUSTER_SEED_NODES", "nowhere")
+    assert main(command) == 2
+    assert "CLUSTER_SEED_NODES" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "why"),
     [

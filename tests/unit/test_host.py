@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ import pytest
 
 import durable
 from durable import Context
-from durable.cluster import ClusterConfig, ClusterNode
-from durable.errors import ClusterError, NoQuorum, OutcomeUnknown, StoreCorrupted, StoreError
+from durable.cli import main
+from durable.cluster import ClusterClient, ClusterConfig, ClusterNode
+from durable.errors import ClusterError, DurableError, NoQuorum, OutcomeUnknown, StoreCorrupted, StoreError
 from durable.journal.keys import PARTITIONS, partition_of
 from durable.storage import RocksDBStore
 from durable.storage.folder import DISTRUSTED, distrusted
 from durable.storage.memory import InMemoryStore
 from durable.storage.node import NodeStorage
+
+EVERY = set(range(PARTITIONS))
 
 
 @durable.function("host-double")
@@ -51,7 +55,7 @@ def node_of(name: str, storage: NodeStorage | None = None, **changes: Any) -> Cl
 
 def with_nodes(count: int, body: Callable[[list[ClusterNode]], Awaitable[None]], **changes: Any) -> None:
     async def run() -> None:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             nodes = [node_of(f"host-{number}", **changes) for number in range(1, count + 1)]
             seeds = [await node.start() for node in nodes]
             await asyncio.gather(*(node.join(seeds=seeds) for node in nodes))
@@ -62,15 +66,15 @@ def with_nodes(count: int, body: Callable[[list[ClusterNode]], Awaitable[None]],
     asyncio.run(run())
 
 
-async def owned_by_all(nodes: list[ClusterNode]) -> None:
-    """Until every partition has an owner among them; looked at whenever one of them says what it owns."""
+async def owned_by_all(nodes: list[ClusterNode], wanted: set[int] = EVERY) -> None:
+    """Until every partition, or these and no others, have an owner among them; looked at whenever one says what it owns."""
     owned: dict[int, dict[int, int]] = {}
     done = asyncio.Event()
 
     async def watch(number: int, node: ClusterNode) -> None:
         async for partitions in node.ownership():
             owned[number] = partitions
-            if len({partition for each in owned.values() for partition in each}) == PARTITIONS:
+            if {partition for each in owned.values() for partition in each} == wanted:
                 done.set()
 
     tasks = [asyncio.ensure_future(watch(number, node)) for number, node in enumerate(nodes)]
@@ -170,6 +174,79 @@ def test_a_store_is_made_for_256_partitions() -> None:
         node_of("few", partitions=8)
 
 
+def test_a_list_and_a_purge_give_what_there_is_and_name_the_partitions_that_nobody_has(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of five are gone at once: of some partitions two of the three copies."""
+
+    async def body(nodes: list[ClusterNode]) -> None:
+        first = nodes[0]
+        ids = [f"part-{number}" for number in range(60)]
+        handles = await asyncio.gather(*(first.submit(doubling, 1, workflow_id=name) for name in ids))
+        await asyncio.gather(*(handle.result(timeout=20) for handle in handles))
+        core: Any = first._host.core  # type: ignore[union-attr]
+        gone = {node.config.node_id for node in nodes[3:]}
+        await asyncio.gather(*(node.close() for node in nodes[3:]))
+        lost = {each for each in range(PARTITIONS) if len(gone & set(core.replica_set(each))) == 2}
+        assert lost
+        await owned_by_all(nodes[:3], EVERY - lost)
+
+        def others(missing: Collection[int]) -> list[str]:
+            assert lost <= set(missing) < EVERY
+            return sorted(name for name in ids if partition_of(name) not in missing)
+
+        found = await nodes[1].list()
+        assert sorted(one.workflow_id for one in found) == others(found.missing) != []
+        assert all(isinstance(why, DurableError) for why in found.missing.values())
+        code = await asyncio.to_thread(main, ["list", "--json", "--seeds", str(first.members()[0].address)])
+        shown = capsys.readouterr()
+        assert code == 3 and "incomplete: nobody answered for" in shown.err and json.loads(shown.out) != []
+
+        purged = await nodes[2].purge(request_id="clean")
+        assert sorted(purged) == others(purged.missing) != [] and purged.request_id == "clean"
+        again = await first.purge(request_id="clean")
+        assert set(others({*purged.missing, *again.missing})) <= set(again), "who did not get the answer asks again"
+
+    monkeypatch.setattr("durable.cluster.commands._credentials", lambda cluster: {"rpc_timeout": 4.0})
+    with_nodes(5, body, rpc_timeout=4.0)
+
+
+def test_who_looks_sees_who_votes_who_only_witnesses_and_who_waits_for_the_roster(capsys: pytest.CaptureFixture[str]) -> None:
+    async def body(nodes: list[ClusterNode]) -> None:
+        first = nodes[0]
+        seeds = [node.members()[0].address for node in nodes]
+        address = str(seeds[0])
+        witness, bare = node_of("witness", witness=True), ClusterNode(ClusterConfig.lan("bare", bind_address="127.0.0.1:0"))
+        for node in (witness, bare):
+            await node.join(seeds=seeds)
+        host: Any = witness._host
+        core = host.core
+        assert await host.log.until(lambda: "no voter yet" in (witness.waits_for() or ""), 60)
+        assert await host.log.until(lambda: core.voter, 60)
+        assert witness.waits_for() is None
+        assert str(witness.view().copies).startswith("0 owned") and not str(first.view().copies).startswith("0 owned")
+        await asyncio.gather(nodes[2].close(), witness.close())  # two of four voters: nobody is let in any more
+        empty = node_of("host-3")
+        await empty.join(seeds=seeds)
+        other: Any = empty._host
+        assert await other.log.until(lambda: "its disk is not the one" in (empty.waits_for() or ""), 60)
+        roles = {"host-1": "voter", "host-2": "voter", "host-3": "new disk", "witness": "witness", "bare": "member"}
+        assert empty.view().roles == roles
+
+        async with ClusterClient([address]) as client:
+            views = await client.views()
+        assert set(views) == set(roles) - {"witness"} and views["bare"].copies is None
+        copies = views["host-3"].copies
+        wanted = sum("host-3" in core.replica_set(each) for each in range(PARTITIONS))
+        assert copies is not None and (copies.owned, copies.lacking) == (0, wanted)
+        code = await asyncio.to_thread(main, ["members", "--seed", address])
+        shown = capsys.readouterr().out
+        assert code == 0 and "new disk" in shown and f"{copies.lacking} to come" in shown
+        await asyncio.gather(*(node.close() for node in (bare, empty)))
+
+    with_nodes(3, body)
+
+
 # R7, over a restart
 
 
@@ -189,7 +266,7 @@ def test_a_folder_whose_fsync_failed_comes_back_as_another_disk_and_votes_when_i
         node = node_of("host-disk", NodeStorage.make(store))
         await node.join(seeds=seeds)
         host: Any = node._host
-        assert await host.log.until(lambda: host.core.voter, 20)
+        assert await host.log.until(lambda: host.core.voter, 60)
         handle = await nodes[0].submit(doubling, 4, workflow_id="before")
         await handle.result(timeout=10)
         old = host.core.home.store_id
@@ -205,7 +282,7 @@ def test_a_folder_whose_fsync_failed_comes_back_as_another_disk_and_votes_when_i
         assert host.core.home.store_id == distrusted(folder) != old
         assert not host.core.voter and not any(replica.may_vote() for replica in host.core.replicas.values())
         await again.join(seeds=seeds)
-        assert await host.log.until(lambda: host.core.voter, 20), "a roster change lets it back"
+        assert await host.log.until(lambda: host.core.voter, 60), "a roster change lets it back"
         assert await again.handle("before").result(timeout=10) == 8
         await again.close()
 
@@ -223,9 +300,9 @@ def test_a_full_disk_and_the_only_voter_are_trusted_again(error: OSError, voters
         await node.join(seeds=[node.members()[0].address for node in nodes[:-1]])
         host: Any = node._host
         if voters == 2:
-            assert await host.log.until(lambda: host.core.voter, 20)
+            assert await host.log.until(lambda: host.core.voter, 60)
         else:
-            assert await host.log.until(lambda: list(host.core.roster.voters) == ["host-disk"], 20)
+            assert await host.log.until(lambda: list(host.core.roster.voters) == ["host-disk"], 60)
         failing(store, error)
         with pytest.raises(StoreError):
             store.sync()
@@ -244,7 +321,7 @@ def test_a_disk_that_refuses_the_mark_is_said_to_be_of_no_more_use(
         node = node_of("host-disk", NodeStorage.make(store))
         await node.join(seeds=[nodes[0].members()[0].address])
         host: Any = node._host
-        assert await host.log.until(lambda: host.core.voter, 20)
+        assert await host.log.until(lambda: host.core.voter, 60)
         (tmp_path / f"{DISTRUSTED}.new").mkdir()
         failing(store, OSError(5, "Input/output error"))
         with caplog.at_level(logging.CRITICAL, "durable"), pytest.raises(StoreError):

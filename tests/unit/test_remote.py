@@ -317,6 +317,33 @@ async def test_nobody_there_was_never_recorded() -> None:
 
 
 @asynchronous
+async def test_an_owner_that_was_silent_is_not_waited_for_by_every_call_and_is_asked_first_again_when_it_speaks() -> None:
+    speaks = asyncio.Event()
+
+    async def silent(*_: Any) -> str:
+        await speaks.wait()
+        return "from the first"
+
+    first, second = ScriptedDesk(silent), raising("from the second")
+    async with stations(ScriptedDesk(lambda *_: None), first, second) as (a, b, c):
+        desk = remote(a, {"node-1": b.address, "node-2": c.address}, rpc_timeout_s=1.5)
+        partition = desk.router.partition_of("id-1")
+        desk.router.learn(partition, NodeId("node-1"), 7)
+        for _ in range(5):
+            assert await desk.export("id-1") == "from the second"
+        assert len(first.asked) == 1, "once it was waited for"
+        second_says = NotOwner(partition, "node-1", 7)
+        second.script = raising(second_says).script
+        asked = asyncio.create_task(desk.export("id-1"))
+        await until(lambda: len(first.asked) == 2)
+        speaks.set()
+        assert await asked == "from the first"
+        before = len(second.asked)
+        assert await desk.export("id-1") == "from the first"
+        assert (len(first.asked), len(second.asked)) == (3, before)
+
+
+@asynchronous
 async def test_a_posted_envelope_is_never_of_unknown_outcome() -> None:
     from durable.journal.entries import Address, Envelope, EnvelopeKind
 
