@@ -8,8 +8,13 @@ forward is believed: a laptop that slept did miss that time. Across a restart, t
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux, `prctl(2)`."""
 
 STEP_BACK_MS = 50
 """Differences below this are ordinary correction by NTP, and are ignored."""
@@ -68,3 +73,16 @@ class SystemEntropy:
 
 def process_id() -> int:
     return os.getpid()
+
+
+def die_with_parent(parent_id: int) -> None:
+    """From now on this process is killed when its parent ends, however that ends. Elsewhere than on Linux: nothing.
+
+    ``parent_id`` is who started it: it may have ended before this was called.
+    """
+    if sys.platform == "linux":
+        import ctypes  # only children need it, and every `import durable` would pay for it
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent_id:
+            os._exit(1)

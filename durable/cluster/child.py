@@ -28,9 +28,7 @@ Read next: `durable.cluster.commands`.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import signal
 import sys
 import threading
 from typing import Any
@@ -49,8 +47,7 @@ from durable.storage.node import NodeStorage
 from durable.transports.cut import CutTransport
 from durable.transports.sockets import SocketTransport
 from durable.workflows.definition import REGISTRY
-
-PR_SET_PDEATHSIG = 1
+from durable.world import die_with_parent
 
 
 class Orders(msgspec.Struct):
@@ -63,13 +60,8 @@ class Orders(msgspec.Struct):
 
 def main() -> None:
     """Read the configuration, and run until told otherwise."""
-    _die_with_parent()
+    die_with_parent(os.getppid())
     asyncio.run(_Child(msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)).run())
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class _Child:

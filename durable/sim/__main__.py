@@ -25,7 +25,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from functools import partial
 
 from durable.sim.runs import SCENES, Played, play
-from durable.world import SystemEntropy, monotonic_s
+from durable.world import SystemEntropy, die_with_parent, monotonic_s, process_id
 
 AHEAD = 2
 SEED_BITS = 31
@@ -62,13 +62,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _play_all(
-    one: partial[Played], first: int, count: int | None, until: float | None, processes: int
-) -> Iterator[Played]:
+def _play_all(one: partial[Played], first: int, count: int | None, until: float | None, processes: int) -> Iterator[Played]:
     """What came of each seed, as it is done."""
     context = multiprocessing.get_context("spawn")
     following = first
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, context, die_with_parent, (process_id(),)) as pool:
         under_way: dict[Future[Played], None] = {}
         while True:
             while (

@@ -127,5 +127,4 @@ def _play(chosen: Scene, seed: int, nodes: int, seconds: float, faults: int) -> 
             hold_in_the_end(world, laws, PEACE_LIMIT_S)
         except LawBroken as error:
             broken = str(error)
-        cpu_s = time.process_time() - began
-        return Played(seed, world.now, storm.happened, world.digest(), broken, tuple(world.trace), cpu_s)
+        return Played(seed, world.now, storm.happened, world.digest(), broken, tuple(world.trace), time.process_time() - began)
