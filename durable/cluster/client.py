@@ -113,7 +113,13 @@ class ClusterClient(Face):
         await self._transport.close()
 
     async def members(self) -> tuple[Member, ...]:
-        """The list as it is seen by the node that sees the most. Raises `Unreachable` when no node answers."""
+        """The list as it is seen by the node that sees the most. Raises `Unreachable` when no node answers.
+
+        A node answers from what it knows, without a question to anybody, and so at once; a client has to ask::
+
+            node.members()
+            await client.members()
+        """
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._look())
             self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -126,7 +132,13 @@ class ClusterClient(Face):
         return {view.node_id: view for view in sorted(views, key=lambda view: view.node_id)}
 
     async def owner(self, workflow_id: str) -> NodeId:
-        """Who runs it, or would; by the latest epoch that the likeliest three know of. Raises `NoQuorum` if nobody says."""
+        """Who runs it, or would; by the latest epoch that the likeliest three know of. Raises `NoQuorum` if nobody says.
+
+        A node, and a `LocalCluster`, says at once what it knows, or None; a client has to ask::
+
+            node.owner("order-7")
+            await client.owner("order-7")
+        """
         partition = self._router.partition_of(workflow_id)
         if not len(self._router.ring):
             await self.members()

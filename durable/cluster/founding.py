@@ -46,11 +46,11 @@ class Founding:
         self.look(members)
 
     def waits_for(self, members: Mapping[NodeAddress, NodeId]) -> str | None:
-        """Why there is no roster yet, or why this node is not in it, in words; None if it is."""
+        """Why there is no roster yet, or why this node is not in it, or not out of it, in words; None if it waits for nothing."""
         core = self._log.core
         if core.roster is not None:
             if not core.asks_in:
-                return None
+                return core.leaving
             if core.role(core.home.me) is Role.NEW_DISK:
                 return "its disk is not the one that the voters know: it votes when they have filled it, and let it back"
             return "it is no voter yet: the voters let it in when they have filled it"

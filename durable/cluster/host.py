@@ -264,8 +264,15 @@ class Host:
             return  # nobody to leave anything to
         self.log.tell(core.ask_out)
         self.log.tell(core.hand_over_all)
+        if not core.may_leave:
+            log.info("%s leaves, within %g s: %s", self._me, within_s, core.leaving)
         if not await self.log.until(lambda: core.may_leave, within_s):
-            log.warning("%s goes before the others hold all that it holds; nothing is lost, they copy it from each other", self._me)
+            log.warning(
+                "%s goes after %g s, before the others hold all that it holds (%s); nothing is lost, they copy it from each other",
+                self._me,
+                within_s,
+                core.leaving,
+            )
 
     async def close(self) -> None:
         """Stop. What was accepted goes on elsewhere, or here when the node is started again.

@@ -65,8 +65,7 @@ ASKING_MAX = 256
 ADDRESSES_MAX = 8_192
 WARN_EVERY_S = 60.0
 BOOT_CHANCE_BITS = 10
-"""A boot number is the time in milliseconds, and so many random bits: two that are started in one moment under one name would
-otherwise take each other for their own echo."""
+"""Of a boot number, beside the time in ms: two started at once under one name must not take each other for their own echo."""
 
 log = logging.getLogger("durable")
 
@@ -196,9 +195,8 @@ class ClusterNode(Face):
             raise Unreachable(f"none of {named} let {self.config.node_id} in within {timeout_s:g} s; it goes on asking") from None
 
     async def bootstrap(self) -> None:
-        """An operator's word: start, and found a cluster of this node alone, if its disk is empty. Others can join it then.
-
-        Raises `ClusterError` for a node without a storage.
+        """An operator's word: start, and found a cluster of this node alone, if its disk is empty. Others can join it then. Raises
+        `ClusterError` for a node without a storage.
         """
         await self.start()
         if self._host is None:
@@ -299,7 +297,9 @@ class ClusterNode(Face):
         return stream
 
     def owner(self, workflow_id: str) -> NodeId | None:
-        """The node that runs an execution, as far as this one knows; None if it knows of none."""
+        """The node that runs an execution, as far as this one knows; None if it knows of none. Like `members` it is no coroutine:
+        ``node.owner("order-7")``. A client knows nothing by itself, and asks: ``await client.owner("order-7")``.
+        """
         if self._host is None:
             return self.ring.get_node(workflow_id) if self.ring.nodes else None
         return self._host.core.owner(partition_of(workflow_id))[0]

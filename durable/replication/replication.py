@@ -50,7 +50,7 @@ from durable.replication.home import Home
 from durable.replication.owner import Owner
 from durable.replication.reads import Reads
 from durable.replication.replica import Replica
-from durable.replication.standing import Role, copies_of, role_of
+from durable.replication.standing import Role, copies_of, needed_copies, role_of
 from durable.replication.transfer import serve
 from durable.replication.voters import Voters
 
@@ -179,7 +179,12 @@ class Replication:
     @property
     def may_leave(self) -> bool:
         """Whether nobody needs this node: it is no voter, and has no copy that another must still take over."""
-        return not self.voter and not any(replica.ready for p, replica in self.replicas.items() if p != ROSTER)
+        return not self.voter and not needed_copies(self.home, self.replicas)
+
+    @property
+    def leaving(self) -> str | None:
+        """What it still waits for, if it has been told to leave, in words."""
+        return self._voters.leaving
 
     @property
     def owned(self) -> tuple[int, ...]:

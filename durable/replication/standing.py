@@ -50,3 +50,11 @@ def copies_of(home: Home, replicas: Mapping[int, Replica], sets: Sequence[Member
     voting = {number for number in whole if replicas[number].is_member(home.me)}
     wanted = {number for number, members in enumerate(sets) if home.me in members}
     return len(whole), len(wanted - voting)
+
+
+def needed_copies(home: Home, replicas: Mapping[int, Replica]) -> int:
+    """How many copies here another must still take over: a member's, or one that it offers to the next. A learner's is nobody's: it
+    was made for a plan, and if that was given up it lies about until it is litter.
+    """
+    copies = (replica for number, replica in replicas.items() if replica.ready and number != ROSTER)
+    return sum([replica.is_member(home.me) or replica.move is not None for replica in copies])

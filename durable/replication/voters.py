@@ -34,6 +34,7 @@ from durable.replication.home import Home
 from durable.replication.replica import Replica
 from durable.replication.roster import FRESH_INTERVALS, Planner, is_sound, replica_sets
 from durable.replication.rosterlog import begin_roster_generation, first_states
+from durable.replication.standing import needed_copies
 
 NEWS_INTERVALS = 0.25
 """A node that is behind is told at most so often."""
@@ -79,6 +80,18 @@ class Voters:
     def asks_in(self) -> bool:
         wish = self.wishes.get(self.home.me)
         return wish is not None and wish.store_id is not None and not self.voter
+
+    @property
+    def leaving(self) -> str | None:
+        """What it still waits for, if it wants out, in words."""
+        wish = self.wishes.get(self.home.me)
+        if wish is None or wish.store_id is not None or self.roster is None:
+            return None
+        if not self.voter:
+            copies = needed_copies(self.home, self.replicas)
+            return f"the others do not hold {copies} of its copies yet" if copies else None
+        away = ", ".join(node for node in self.roster.voters if not self.home.is_live(node))
+        return "a roster without it is not decided yet" + (f", and these voters are not there to do so: {away}" if away else "")
 
     @property
     def hello(self) -> Hello:

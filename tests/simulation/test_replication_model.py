@@ -32,7 +32,7 @@ CAUGHT_WITHIN = {
     "oneack": ("two_logs", 10),  # 99
     "resume": ("half_a_log", 40),  # 25
     "amnesia": ("crashing", 100),  # 14
-    "forgiven": ("distrusting", 100),  # 0
+    "forgiven": ("distrusting", 100),  # 11
     "sealopen": ("moving", 30),  # 46
     "earlyinstall": ("moving", 20),  # 91
 }

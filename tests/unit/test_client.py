@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from durable.cluster.ask import seal_of
 from durable.cluster.client import ClusterClient, gathered
 from durable.cluster.config import ClusterConfig
 from durable.cluster.node import ClusterNode
+from durable.cluster.sight import Sight
 from durable.errors import ClusterError, DurableError, NoQuorum, NotRegistered, Unreachable, WorkflowFailed
 from durable.journal.entries import Status
 from durable.membership.member import MemberStatus, NodeAddress
@@ -51,6 +53,15 @@ async def test_one_address_is_enough_to_reach_all(town: Town) -> None:
             assert len(await handle.journal()) == 2
         assert len(await cluster.list()) == 3
         assert "node" not in repr(cluster) and str(town["node-3"].station.address) in repr(cluster)
+
+
+@pytest.mark.parametrize("name", ["members", "owner"])
+def test_a_node_says_at_once_what_it_knows_and_a_client_is_awaited_and_both_say_so(name: str) -> None:
+    at_once, asks = getattr(ClusterNode, name), getattr(ClusterClient, name)
+    assert not inspect.iscoroutinefunction(at_once) and not inspect.iscoroutinefunction(getattr(Sight, name))
+    assert inspect.iscoroutinefunction(asks)
+    assert f"await client.{name}(" in asks.__doc__ and f"node.{name}(" in asks.__doc__
+    assert "await client.owner(" in (ClusterNode.owner.__doc__ or "") and "`members`" in (ClusterNode.owner.__doc__ or "")
 
 
 @in_town(*THREE)

@@ -15,12 +15,15 @@ import durable
 from durable import Context
 from durable.cli import main
 from durable.cluster import ClusterClient, ClusterConfig, ClusterNode
+from durable.copies.messages import SnapshotPiece
 from durable.errors import ClusterError, DurableError, NoQuorum, OutcomeUnknown, StoreCorrupted, StoreError
 from durable.journal.keys import PARTITIONS, partition_of
+from durable.replication.transfer import Transfer
 from durable.storage import RocksDBStore
 from durable.storage.folder import DISTRUSTED, distrusted
 from durable.storage.memory import InMemoryStore
 from durable.storage.node import NodeStorage
+from durable.transports.links import LINK_BYTES_MAX
 
 EVERY = set(range(PARTITIONS))
 
@@ -209,6 +212,39 @@ def test_a_list_and_a_purge_give_what_there_is_and_name_the_partitions_that_nobo
 
     monkeypatch.setattr("durable.cluster.commands._credentials", lambda cluster: {"rpc_timeout": 4.0})
     with_nodes(5, body, rpc_timeout=4.0)
+
+
+def test_a_partition_that_no_link_could_hold_at_once_arrives_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over real sockets: more than `LINK_BYTES_MAX`, past which a link drops what it is told to send."""
+    pieces: list[int] = []
+    take = Transfer.on_snapshot
+
+    def counted(self: Transfer, piece: SnapshotPiece) -> None:
+        pieces.append(sum(len(key) + len(value) for key, value in piece.rows))
+        take(self, piece)
+
+    monkeypatch.setattr(Transfer, "on_snapshot", counted)
+    rows, row_bytes = 1_100, 64 << 10
+
+    async def body(nodes: list[ClusterNode]) -> None:
+        large = partition_of("large")
+        owner: Any = next(node for node in nodes if large in node._host.owned_now)._host  # type: ignore[union-attr]
+        keys = [large.to_bytes(2, "big") + b"~%06d" % number for number in range(rows)]
+        for begin in range(0, rows, 16):
+            await owner.log.append(large, [(key, key * (row_bytes // len(key))) for key in keys[begin : begin + 16]])
+        newcomer = node_of("newcomer")
+        await newcomer.join(seeds=[node.members()[0].address for node in nodes])
+        host: Any = newcomer._host
+        assert await host.log.until(lambda: host.core.voter, 60)
+        store: Any = newcomer._storage.store  # type: ignore[union-attr]
+        here = dict(store.scan(large.to_bytes(2, "big") + b"~"))
+        assert list(here) == keys and all(value == key * (row_bytes // len(key)) for key, value in here.items())
+        assert sum(map(len, here.values())) > LINK_BYTES_MAX
+        assert max(pieces) < 1 << 20 and len(pieces) > 200
+        assert host.core.dropped["transfer put off"] == host.core.dropped["transfer too large"] == 0
+        await newcomer.close()
+
+    with_nodes(2, body)
 
 
 def test_who_looks_sees_who_votes_who_only_witnesses_and_who_waits_for_the_roster(capsys: pytest.CaptureFixture[str]) -> None:
