@@ -122,7 +122,7 @@ def how_long() -> Figure:
     rows = []
     for preset, workload in (("defaults", "W9D"), ("LAN preset", "W9")):
         kills = [run["metrics"] for run in runs if run["workload"] == workload and run["metrics"]]
-        rows.append((preset, *(f"{median(kill[moment] for kill in kills):.2f} s" for moment in moments)))
+        rows.append((preset, *(f"{median(kill[moment] for kill in kills):.2f}\N{NO-BREAK SPACE}s" for moment in moments)))
     return table(rows, "", "held dead by both others", "owned again", "half have run a step", "all have")
 
 
@@ -142,7 +142,7 @@ def the_mutations() -> Figure:
     starts = [0, lines[rules[0]].index(" =") + 1, lines[rules[0]].rindex(" =") + 1]
     cells = [[line[begin:end].strip() for begin, end in zip(starts, [*starts[1:], None], strict=True)] for line in lines]
     heads, rows = cells[rules[0] + 1], cells[rules[1] + 1 : rules[2]]
-    return table([(*row, caught[row[0]][1]) for row in rows], *heads, "caught within (seeds)")
+    return table([(*row, caught[row[0]][1]) for row in rows], *heads, "seeds")
 
 
 if __name__ == "__main__":
