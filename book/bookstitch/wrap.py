@@ -1,12 +1,12 @@
-"""Long lines of quoted source, wrapped under themselves.
+"""Long lines of source and transcripts, wrapped under themselves.
 
-A page is narrower than a source file, and text that is scrolled away is not read. So each line of a Python or console block
-becomes an element of its own that wraps, the rest of a long line standing four columns further in than its beginning. What a
-reader copies is unchanged: every line keeps its own line's end.
+A page is narrower than a source file, and text that is scrolled away is not read. So each line of a block of source, of a
+terminal or of plain text becomes an element of its own that wraps, the rest of a long line standing four columns further in than
+its beginning. What a reader copies is unchanged: every line keeps its own line's end.
 
 Pygments closes its elements at the end of each line, so cutting there is safe. The style is in `static/bookstitch.css`.
 
-Limit: text tables are not touched; they scroll.
+Limit: what a notebook's cell has printed is not touched; it scrolls.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+LANGUAGES = "python|ipython3|default|console|text"
 BLOCK = re.compile(
-    r'(<div class="(?:[^"]*\s)?highlight-(?:python|default|console)\b[^"]*"><div class="highlight"><pre>)(.*?)(</pre>)', re.DOTALL
+    rf'(<div class="(?:[^"]*\s)?highlight-(?:{LANGUAGES})\b[^"]*"><div class="highlight"><pre>)(.*?)(</pre>)', re.DOTALL
 )
 MARKUP = re.compile(r"<[^>]*>")
 

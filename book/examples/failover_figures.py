@@ -1,9 +1,11 @@
 """The figures of chapter 6: each is a run under a seed that stands here, drawn as it was recorded."""
 
 import ast
+import json
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from durable.copies.effects import Lost
@@ -113,6 +115,17 @@ def a_zombie() -> Figure:
     return recorded(happen)
 
 
+def how_long() -> Figure:
+    """The two kills of the measures: medians, in seconds after the SIGKILL."""
+    runs = json.loads((Path(__file__).resolve().parents[1] / "measures/bench.json").read_text("utf8"))["runs"]
+    moments = ["detected_s", "fenced_s", "resumed_half_s", "resumed_s"]
+    rows = []
+    for preset, workload in (("defaults", "W9D"), ("LAN preset", "W9")):
+        kills = [run["metrics"] for run in runs if run["workload"] == workload and run["metrics"]]
+        rows.append((preset, *(f"{median(kill[moment] for kill in kills):.2f}\N{NO-BREAK SPACE}s" for moment in moments)))
+    return table(rows, "", "held dead by both others", "owned again", "half have run a step", "all have")
+
+
 def parsed(name: str) -> ast.Module:
     return ast.parse((Path(__file__).resolve().parents[2] / "tests" / name).read_text("utf8"))
 
@@ -129,9 +142,9 @@ def the_mutations() -> Figure:
     starts = [0, lines[rules[0]].index(" =") + 1, lines[rules[0]].rindex(" =") + 1]
     cells = [[line[begin:end].strip() for begin, end in zip(starts, [*starts[1:], None], strict=True)] for line in lines]
     heads, rows = cells[rules[0] + 1], cells[rules[1] + 1 : rules[2]]
-    return table([(*row, caught[row[0]][1]) for row in rows], *heads, "caught within (seeds)")
+    return table([(*row, caught[row[0]][1]) for row in rows], *heads, "seeds")
 
 
 if __name__ == "__main__":
-    for figure in (two_live_sides, the_same_three, a_commit, an_election, a_zombie, the_mutations):
+    for figure in (two_live_sides, the_same_three, a_commit, an_election, a_zombie, how_long, the_mutations):
         print(figure(), end="\n\n")

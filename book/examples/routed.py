@@ -25,10 +25,10 @@ async def main() -> None:
         await cluster.wait_until(lambda: all(cluster.owner(order) == ring.get_node(order) for order in ORDERS))
 
         for order in ORDERS:
-            await cluster.submit(process_order, order, workflow_id=order)  # wherever that is
+            await cluster.submit(process_order, order, workflow_id=order)
         for number, order in enumerate(ORDERS):
             door = cluster.nodes[number % 3]
-            async with await cluster.client(door) as client:  # knows this one node's address
+            async with await cluster.client(door) as client:
                 handle = client.handle(order)
                 await handle.send("approval", f"the clerk at {door}")
                 owner = (await handle.metadata()).owner

@@ -101,6 +101,7 @@ def _bars(workload: Workload, runs: Sequence[dict[str, Any]], peers: dict[str, A
         math.log10(lowest) - 0.3
     )  # a log bar has no zero to start from: a round number then
     axes.set_xlim(floor, highest * 6)  # room for the labels
+    axes.xaxis.set_minor_formatter("")  # on a short axis each of its marks would be labelled, one over the other
     axes.set_yticks(range(len(shown)), [LABELS[peer] for peer in shown])
     axes.invert_yaxis()
     axes.set_xlabel(

@@ -10,7 +10,7 @@ pytest.importorskip("jupyter_book", reason="the extra `book` is not installed")
 
 from bookmaker import Book
 from bookstitch.terminal import Command, TerminalError, parse, session
-from bookstitch.wrap import wrapped
+from bookstitch.wrap import on_page, wrapped
 
 
 def run(folder: Path | None, *lines: str) -> str:
@@ -83,6 +83,13 @@ def test_wrapping_changes_no_character_that_is_copied() -> None:
     html = "<span></span><b>def</b> f():\n\n    return 1\n"
     assert wrapped(html).replace("</span>", "").count("\n") == 3
     assert '--in:4ch">    return 1\n</span>' in wrapped(html)
+
+
+@pytest.mark.parametrize(("language", "wraps"), [("default", True), ("ipython3", True), ("text", True), ("myst-ansi", False)])
+def test_source_and_transcripts_are_wrapped_and_what_a_cell_printed_is_not(language: str, wraps: bool) -> None:
+    page = {"body": f'<div class="highlight-{language} notranslate"><div class="highlight"><pre>long\n</pre></div></div>'}
+    on_page(None, "", "", page, None)  # type: ignore[arg-type]
+    assert ("bookstitch-line" in page["body"]) is wraps
 
 
 @pytest.mark.slow
