@@ -2,7 +2,8 @@
 
 **W8.** The same work on a single node and on three, on the same two processors. Then, with nothing else to do, one
 workflow of many steps: the time of a step is one commit, and the least that it can take is one fsync and one round trip to
-another process, which are measured beside it. `commit_over_floor` is the ratio.
+another process, which are measured beside it. `commit_over_floor` is the ratio. `cpu_us_a_step` is what the processors did in the
+nodes alone, in user and system mode together: it tells a slower build from a machine that is busy with something else.
 
 **W9.** A thousand workflows of one owner beat once a second. It is killed. Three moments are taken: *detected*, when every
 survivor holds it dead; *fenced*, when all that it owned has an owner of a higher epoch; *resumed*, when the last
@@ -26,6 +27,7 @@ from bench.cluster_workflows import BEATS, PERIOD_S
 from bench.drive import Driver, Metrics, _all, _opened_and_warm, _timed, latencies
 from bench.peer import Peer
 from bench.probe import probe
+from bench.processes import cpu_seconds
 from bench.stats import quantile
 from bench.workloads import Size
 
@@ -46,13 +48,16 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as peer:
 async def replicated(peer: Peer, folder: Path, size: Size) -> Metrics:
     """W8: everything at once; then one commit at a time, beside the disk and the loopback interface."""
     await _opened_and_warm(peer, folder)
+    used = cpu_seconds()
     took = await _timed(_all(peer.run("steps", f"fan-{n}", size.steps) for n in range(size.workflows)))
+    used = cpu_seconds() - used
     alone = await _timed(peer.run("steps", "alone", ALONE_STEPS))
     submits = [await _timed(peer.run("steps", f"one-{n}", 1)) for n in range(ONE_BY_ONE)]
     fsync_ms, trip_ms = probe(folder)["p50_ms"], round_trip_ms()
     commit_ms = 1e3 * alone / ALONE_STEPS
     return {
         "steps_per_s": size.workflows * size.steps / took,
+        "cpu_us_a_step": 1e6 * used / (size.workflows * size.steps),
         "commit_ms": commit_ms,
         "fsync_ms": fsync_ms,
         "round_trip_ms": trip_ms,

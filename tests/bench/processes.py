@@ -94,6 +94,19 @@ def kill_group(leader: subprocess.Popen[bytes], patience_s: float = 10.0) -> Non
     raise RuntimeError(f"process group {leader.pid} did not end within {patience_s} s of SIGKILL")
 
 
+def cpu_seconds() -> float:
+    """What the processors did for this process's descendants, or, if it has none, for itself: a driver beside nodes is none."""
+    import psutil
+
+    this = psutil.Process()
+    used = 0.0
+    for process in this.children(recursive=True) or [this]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            used += times.user + times.system
+    return used
+
+
 def resident_bytes() -> int:
     """Resident memory of this process and all its descendants."""
     import psutil
