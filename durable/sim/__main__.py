@@ -56,7 +56,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, metavar="M", help="begin no seed after so many minutes")
     parser.add_argument("--faults", type=int, default=12, help="how many faults begin in a storm (12)")
     parser.add_argument("--nodes", type=int, default=5, help="how many nodes a world begins with (5)")
-    parser.add_argument("--scene", choices=sorted(SCENES), default="members", help="what is played (members)")
+    parser.add_argument("--scene", choices=sorted(SCENES), default="workflows", help="what is played (workflows)")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count(), help="how many at once (one a core)")
     parser.add_argument("--trace", action="store_true", help="play the first seed only, here, and print every line of it")
     return parser.parse_args(arguments)

@@ -90,10 +90,10 @@ SCENES: dict[str, Scene] = {
 }
 
 
-def play(seed: int, scene: Scene | str = "members", *, nodes: int = 5, seconds: float = 60.0, faults: int = 12) -> Played:
+def play(seed: int, scene: Scene | str = "workflows", *, nodes: int = 5, seconds: float = 60.0, faults: int = 12) -> Played:
     """Play one seed. A law that is broken ends it, and is told in `Played.broken`.
 
-    >>> played = play(7, seconds=10.0, faults=3)
+    >>> played = play(7, "members", seconds=10.0, faults=3)
     >>> played.broken, played.faults.total()
     (None, 3)
     """

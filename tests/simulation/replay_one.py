@@ -36,7 +36,7 @@ def life_of_cores(seed: int) -> str:
 
 
 def life_of_world(seed: int) -> str:
-    played = play(seed, nodes=5, seconds=40.0, faults=12)
+    played = play(seed, "members", nodes=5, seconds=40.0, faults=12)
     return f"{played.simulated_s} {played.faults.total()} {len(played.trace)} {played.broken} {played.digest}"
 
 
