@@ -16,6 +16,8 @@ overlap          the owner stops with work waiting; a copy promises a candidate,
                  owner goes on, then the candidate
 two logs         an owner alone writes on; the others elect another, which is      R2: the newest epoch's log wins, not the
                  cut off as soon as it has committed; the first is back            longest
+old tail         an owner alone writes on, and dies; the others elect another,     R3: entries only on top of their own
+                 which goes on writing when the first is back                      epoch's log
 half a log       a copy that lags is sent the log in pieces by a new owner, which  R3: a log is swapped in whole
                  dies in the middle of it; the owner before is back
 back at once     an owner dies with appends under way, and is started at once      R6: no epoch is continued
@@ -258,6 +260,26 @@ def two_logs(aim: Aim) -> Course:
     yield lambda: False, 1.0
 
 
+def old_tail(aim: Aim) -> Course:
+    owner, before = aim.owner, aim.promised(aim.owner)
+    back = aim.part(owner, *aim.others)
+    aim.ask(owner, aim.random.randint(3, 12))
+    if not (yield lambda: any(aim.owns(other, before) for other in aim.others), ELECTION_S):
+        return
+    second = next(other for other in aim.others if aim.owns(other, before))
+    applied = aim.applied(second)
+    aim.ask(second, 1)
+    if not (yield lambda: aim.applied(second) > applied, WORK_S):
+        return
+    start = aim.crash(owner)  # what was on its way to it goes nowhere
+    back()
+    yield lambda: False, aim.random.uniform(0.0, 3.0)
+    start()
+    aim.ask(second, 60, 0.05)
+    aim.played_out()
+    yield lambda: False, 4.0
+
+
 def half_a_log(aim: Aim) -> Course:
     owner, (source, behind) = aim.owner, aim.others
     catches_up = aim.part(behind, owner, source)
@@ -416,6 +438,7 @@ def aimed(name: str, plot: Plot) -> Callable[[Storm], Ending | None]:
 PLOTS: dict[str, Plot] = {
     "overlap": overlap,
     "two logs": two_logs,
+    "old tail": old_tail,
     "half a log": half_a_log,
     "back at once": back_at_once,
     "empty voter": empty_voter,

@@ -25,7 +25,7 @@ FOUND: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "answered early": (STORM, 1, ("answered means committed",)),
     "letters early": (STORM, 4, ("sent after committed",)),
     "one copy is enough": (STORM, 1, ("answered means committed",)),
-    "on a log of another epoch": (STORM, 6, ("a prefix of its owner's",)),
+    "on a log of another epoch": ("old tail", 20, (*LOST, "a prefix of its owner's")),
     "an owner of the past": ("overlap", 3, LOST),
     "promises forgotten": ("overlap", 8, LOST),
     "the longest log wins": ("two logs", 10, LOST),
