@@ -120,15 +120,35 @@ def _details(peers: Mapping[str, Any], headline: str) -> str:
 def _profile(document: Mapping[str, Any]) -> str:
     if "profile" not in document:
         return ""
+    one, three = dict(document["profile"]), dict(document.get("profile_cluster", []))
+    parts = [name for name in {**one, **three} if max(one.get(name, 0.0), three.get(name, 0.0)) >= 0.005]
+    parts.sort(key=lambda name: -max(one.get(name, 0.0), three.get(name, 0.0)))
+    rows = [[f"{shares[name]:.0%}" if name in shares else "" for shares in (one, three)] for name in parts]
     lines = [
         "## Where the time of a step goes\n",
-        "The shares of W2's time by part of the program, under Python's profiler (`python -m bench.profile`). No part stands out: "
-        "what is left to gain is in doing less Python for each step, in asyncio as much as here.\n",
-        "| part | share |",
-        "|---|---:|",
-        *(f"| {name} | {share:.0%} |" for name, share in document["profile"] if share >= 0.005),
+        "The shares of the time by part of the program, under Python's profiler (`python -m bench.profile`): W2 on one node, and "
+        "the three nodes of W8 together. No part stands out on one node: what is left to gain is in doing less Python for each "
+        "step, in asyncio as much as here. On three, a third of the time is the copies' own work: each step is an entry of its "
+        "partition's log, which three nodes write, apply and acknowledge. All partitions share the frames and the fsyncs, but not "
+        "this work.\n",
+        *_processors(summarise(document["runs"])),
+        "| part | one node, W2 | three nodes, W8 |",
+        "|---|---:|---:|",
+        *(f"| {name} | {' | '.join(row)} |" for name, row in zip(parts, rows, strict=True)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _processors(summary: Mapping[str, Any]) -> list[str]:
+    """What the processors do for a step, where it was measured: the bound that more waiting does not move."""
+    peers = summary.get("W8", {})
+    us = {name: values["cpu_us_a_step"]["median"] for name, values in peers.items() if "cpu_us_a_step" in values}
+    if not {"durable", "durable_cluster"} <= us.keys():
+        return []
+    return [
+        f"A step costs the processors {human(us['durable'])} µs on one node, and {human(us['durable_cluster'])} µs on three nodes "
+        f"together: with two processors at work all the time that is at most {human(2e6 / us['durable_cluster'])} steps/s.\n"
+    ]
 
 
 def _absent(document: Mapping[str, Any]) -> str:
