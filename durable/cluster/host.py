@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -30,6 +30,7 @@ from random import Random
 from durable.cluster.ask import Copies
 from durable.cluster.config import ClusterConfig
 from durable.cluster.events import EventStream
+from durable.cluster.remembered import KEY, Remembered
 from durable.cluster.replicated import ReplicatedLog, Syncs
 from durable.copies.messages import Epoch, Roster
 from durable.copies.rows import PREFIX
@@ -37,7 +38,7 @@ from durable.errors import ClusterError, NoQuorum, NotOwner, ProtocolError, Stor
 from durable.journal.entries import Envelope, Failure
 from durable.journal.keys import NODE, PARTITIONS
 from durable.membership.member import Member, NodeAddress, NodeId
-from durable.ports import Clock, Entropy, Link, Store, Transport
+from durable.ports import Batch, Clock, Entropy, Link, Store, Transport
 from durable.replication.replication import Replication
 from durable.replication.standing import Role
 from durable.routing.partitions import PartitionRing
@@ -89,6 +90,7 @@ class Host:
         self.streams: list[EventStream[dict[int, int]]] = []
         self.owned_now: dict[int, int] = {}
         self.peers = Peers(transport)
+        self.remembered = Remembered(self._me, storage.store.get(KEY), self._keep)
         self.core = Replication(
             self._me,
             store_id(storage.store, entropy),
@@ -238,8 +240,12 @@ class Host:
                 found.append((partition, str(owner), epoch[0]))
         return found
 
+    def _keep(self, rows: Batch) -> None:
+        self.core.home.persist(rows)
+        self.log.tell(self.core.tick)
+
     @property
-    def voters(self) -> Iterable[NodeId]:
+    def voters(self) -> Collection[NodeId]:
         """Who is in the roster; nobody while there is none."""
         return self.core.roster.voters if self.core.roster is not None else ()
 

@@ -1,14 +1,12 @@
 """`ClusterNode`: a member of a cluster. A shell, with one pump and one timer, around the membership core.
 
-**Why it exists.** The core (`durable.membership.swim`) knows what to say and cannot speak. The shell speaks, and decides
-nothing.
+**Why it exists.** The core (`durable.membership.swim`) knows what to say and cannot speak. The shell speaks, and decides nothing.
 
 **How it works.** Whatever happens, a datagram, a question, the timer or a call, goes the same way: tell the core, carry out
 the effects that it hands back, set the timer to its next deadline.
 
 **Joining**, in five steps: connect to a seed over TCP; send `Join` with this node's claim; get `JoinAck` with the full list;
-put the members on the ring; gossip does the rest. Seeds that do not answer are asked again, with growing pauses, for as long
-as the node lives.
+put the members on the ring; gossip does the rest. Seeds that do not answer are asked again, at growing intervals, for ever.
 
 **The watchdog.** Whoever computes on the event loop keeps gossip from answering, and finds everybody else silent. So the
 timer is never set further ahead than a quarter of a gossip interval, and if it comes late by as much again, the core is told
@@ -169,8 +167,8 @@ class ClusterNode(Face):
     async def join(self, timeout_s: float | None = None, *, seeds: Sequence[NodeAddress] | None = None) -> None:
         """Start if need be, and return when the first seed has let this node in; the others are asked in the background.
 
-        ``seeds``: those of the configuration, if nothing else is said. Without any, or with itself as the only one, the node
-        is a cluster of its own, at once.
+        ``seeds``: those of the configuration, if nothing else is said; who was there when it last ran is asked as well. Without
+        any, or with itself as the only one, it returns at once: the node is a cluster of its own, until somebody is found.
 
         Raises:
             JoinRejected: the cluster was born with other settings.
@@ -182,11 +180,12 @@ class ClusterNode(Face):
         seeds = [seed for seed in listed if seed != address]
         if self._founding is not None:
             await self._founding.begin(listed, self._by_address())
-        if not seeds:
+        joined = self._joined = asyncio.get_running_loop().create_future() if seeds else None
+        if asked := self._host.remembered.beside(seeds) if self._host is not None else seeds:
+            swim.join(now, asked)
+            self._carry_out(swim)
+        if joined is None:
             return
-        joined = self._joined = asyncio.get_running_loop().create_future()
-        swim.join(now, seeds)
-        self._carry_out(swim)
         try:
             async with asyncio.timeout(timeout_s):
                 await joined
@@ -463,9 +462,10 @@ class ClusterNode(Face):
         self._place()
 
     def _place(self) -> None:
-        """Members or voters have changed: what that means for the ring, and for a node that is not a voter yet."""
-        if self._founding is not None:
+        """Members or voters have changed: what that means for the ring, for a node that is not a voter yet, and for a restart."""
+        if self._founding is not None and self._host is not None:
             self._founding.look(self._by_address())
+            self._host.remembered.update(self.members(), self._host.voters)
         self._replace_ring()
 
     def _voters(self) -> Iterable[NodeId]:

@@ -329,6 +329,31 @@ def test_a_node_whose_disk_fails_ends_and_is_found_dead() -> None:
         assert world.run_until(lambda: len(world.node("node-2")._host.owned_now) > 0, 20.0)
 
 
+def test_a_cluster_started_anew_finds_itself_though_all_its_seeds_have_left() -> None:
+    """Each node remembers where the others were; without that, each would be alone, or in one of two halves, for ever."""
+    first, later = ("node-1", "node-2", "node-3"), ("node-4", "node-5", "node-6")
+    with SimWorld(5, make_node=make_runner) as world:
+
+        def owned(*names: str) -> int:
+            hosts = [world.node(name)._host for name in names]
+            return sum(len(host.owned_now) for host in hosts if host is not None)
+
+        world.start_converged(3)
+        for name in later:
+            world.start(name)
+        assert world.run_until(lambda: owned(*first, *later) == FEW and all(owned(name) for name in later), 120.0)
+        for name in first:
+            world.leave(name)
+        assert world.run_until(lambda: not any(world.machines[name].running for name in first), 120.0)
+        assert world.run_until(lambda: owned(*later) == FEW, 60.0)
+        for name in later:
+            world.crash(name, power=True)
+        for name in later:
+            world.start(name)
+        assert world.run_until(lambda: owned(*later) == FEW, 60.0)
+        assert all(set(world.node(name).ring.nodes) == set(later) for name in later)
+
+
 def test_who_has_left_says_goodbye_on_its_connections() -> None:
     with SimWorld(6) as world:
         world.start_converged(3)
