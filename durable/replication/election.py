@@ -92,9 +92,11 @@ class Election:
             self.ask()
 
     def inquire(self) -> None:
-        """Who does not campaign asks all the same, when no owner is heard: the partition may have moved, and this copy be free."""
+        """Who does not campaign asks all the same, when no owner is heard: the partition may have moved, and this copy be free. So
+        does a member by name whose disk is another now: nobody else would tell it.
+        """
         replica, home = self.replica, self.replica.home
-        if replica.is_member(home.me) and not self.may_campaign() and self.owner_seems_gone():
+        if home.me in replica.members and not self.may_campaign() and self.owner_seems_gone():
             self._send(PreVote(replica.partition, replica.generation, 0))
 
     def _place(self) -> int:

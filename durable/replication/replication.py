@@ -418,8 +418,9 @@ class Replication:
         self._digests.send(self._voters.peers())
 
     def _is_litter(self, replica: Replica) -> bool:
+        """Never a copy whose members name this node, whatever its disk is called now: one that was marked (R7) may be the last."""
         idle_s = self.home.now - self.home.quiet.last_heard(replica)
-        if replica.partition == ROSTER or replica.move is not None or not replica.ready or replica.is_member(self.home.me):
+        if replica.partition == ROSTER or replica.move is not None or not replica.ready or self.home.me in replica.members:
             return False
         return idle_s > LEARNER_FORGOTTEN_INTERVALS * self.tuning.gossip_interval_s
 

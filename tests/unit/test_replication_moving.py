@@ -331,3 +331,44 @@ def test_a_copy_is_not_deleted_on_the_word_of_a_disk_that_was_wiped_since() -> N
     stores[NodeId("b")] = members[NodeId("b")]
     move.on_held(NodeId("b"), BaseHeld(0, 2))
     assert replica.move is None and replica.log.last == 0
+
+
+def marked(cluster: Cluster, *names: str) -> None:
+    """They come back after a failed fsync, with what they had, each under the id that its mark gives it."""
+    for name in names:
+        cluster[name].disk.store_id += b"'"
+        cluster.start(name)
+
+
+def test_marked_disks_keep_their_copies_until_somebody_fills_them_or_their_marks_are_deleted() -> None:
+    """All at once: one fault of a storage that they share. Nobody votes, and nobody may delete what may be all there is."""
+    cluster = cluster_with_data("a", "b", "c")
+    for name in "abc":
+        cluster.kill(name)
+    cluster.run(2)
+    marked(cluster, *"abc")
+    cluster.run(200)
+    assert not cluster.owners()
+    assert all(cluster[name].rows(partition) == [b"1"] for name in "abc" for partition in range(4))
+    for name in "abc":
+        cluster.kill(name)
+        cluster[name].disk.store_id = cluster[name].disk.store_id.removesuffix(b"'")
+    cluster.run(2)
+    for name in "abc":
+        cluster.start(name)
+    cluster.run(30, until=cluster.all_owned)
+    assert entries_of_all(cluster) == {(b"1",)}
+
+
+def test_a_marked_disk_deletes_its_copies_when_the_partition_has_moved_without_it() -> None:
+    cluster = cluster_with_data("a", "b", "c", replace_after_s=10.0)
+    join(cluster, "d")
+    settle(cluster, 2)
+    cluster.kill("b")
+    cluster.run(60, until=lambda: cluster.version() == 3)
+    settle(cluster, 3)
+    marked(cluster, "b")
+    had = {partition for partition in range(4) if cluster["b"].rows(partition)}
+    cluster.run(30)  # it is let back meanwhile, into other places
+    has = {partition for partition in range(4) if "b" in cluster.core("a").replica_set(partition)}
+    assert had - has and not any(cluster["b"].rows(partition) for partition in had - has)
