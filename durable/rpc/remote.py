@@ -12,7 +12,7 @@ an answer, or another error      it says so                  the caller has it
 `NoQuorum`                       no                          the next node of the ring: this one may be cut off
 `Unanswered`, `OutcomeUnknown`   perhaps                     the next node of the ring
 a `StoreError` of another node   perhaps                     the same: soon somebody else owns what it had
-`Overloaded`                     no                          the caller has it; a question that only reads waits
+`Overloaded`                     no                          the caller has it; who only reads, or asks all, waits
 ===============================  ==========================  =====================================================
 
 When all nodes of the ring were asked, it begins anew after a pause.
@@ -35,7 +35,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from durable.desk.listing import Executions, Purged, merge
-from durable.errors import DurableError, NoQuorum, NotOwner, OutcomeUnknown, StoreError, Unanswered, Unreachable
+from durable.errors import DurableError, NoQuorum, NotOwner, OutcomeUnknown, Overloaded, StoreError, Unanswered, Unreachable
 from durable.journal.codec import MISSING
 from durable.journal.entries import Attempt, Envelope, Failure, Row, Status, StatusRow, WorkflowMetadata
 from durable.membership.member import NodeAddress, NodeId
@@ -279,6 +279,7 @@ class RemoteDesk:
             for ((node, _), group), answer in zip(groups.items(), answers, strict=True):
                 if isinstance(answer, BaseException):
                     alone |= await self._heard_of_group(node, [tries[partition] for partition in group], answer, within_s)
+                    due.update({partition: loop.time() + tries[partition].pause_s for partition in group})
                 else:
                     pages.append(answer)
                     for partition in group:
@@ -309,7 +310,10 @@ class RemoteDesk:
             elsewhere = {error.partition} if isinstance(error, NoQuorum) or error.owner is None else set()
             return elsewhere | ({one.partition for one in group} - owned if owned is not None else set())
         for one in group:
-            one.heard(error)
+            if isinstance(error, Overloaded):
+                one.put_off(error)
+            else:
+                one.heard(error)
         return {one.partition for one in group} if isinstance(error, Unanswered | OutcomeUnknown) else set()
 
     async def learn_from(self, node: NodeId, within_s: float) -> bool:

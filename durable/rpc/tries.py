@@ -125,6 +125,11 @@ class Tries:
                 raise error
         self._last = error
 
+    def put_off(self, error: Overloaded) -> None:
+        """Nothing was done there, and elsewhere perhaps: it is asked again after a pause."""
+        self._last = error
+        self._rest()
+
     def again(self) -> None:
         """The node was not asked about this partition after all: it is to be asked once more."""
         self._round.clear()

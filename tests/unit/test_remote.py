@@ -369,3 +369,15 @@ async def test_an_own_desk_that_hangs_is_left() -> None:
         desk.router.learn(desk.router.partition_of("id-1"), NodeId("me"), 1)
         await desk.submit("w", None, b"1", "id-1")
         assert len(local.asked) == len(other.asked) == 1
+
+
+@asynchronous
+async def test_who_asks_all_waits_a_little_where_there_is_too_much_to_do() -> None:
+    full, once = raising(Overloaded("full")), raising(Overloaded("full"), ["id-1"])
+    async with stations(ScriptedDesk(lambda *_: None), full, once) as (a, b, c):
+        desk = remote(a, {"node-1": b.address}, rpc_timeout_s=2.0)
+        with pytest.raises(NoQuorum):
+            await desk.listing(None, None, None, 10, None)
+        assert 3 < len(full.asked) < 12, "with pauses that grow"
+        desk = remote(a, {"node-1": c.address})
+        assert await desk.purge(None, 0.0, "once") == ["id-1"], "elsewhere it may have deleted something already"
