@@ -130,7 +130,10 @@ def distrust(folder: Path, new_id: bytes, why: str) -> Path:
 def distrusted(folder: Path) -> bytes | None:
     """The id that `distrust` has left; None: the folder is trusted. Raises `StoreCorrupted` when it cannot be read."""
     try:
-        return bytes.fromhex((folder / DISTRUSTED).read_text().split("\n", 1)[0])
+        new_id = bytes.fromhex((folder / DISTRUSTED).read_text().split("\n", 1)[0])
+        if not new_id:
+            raise ValueError("it begins with no id")
+        return new_id
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -370,6 +370,7 @@ def test_a_disk_that_refuses_the_mark_is_said_to_be_of_no_more_use(
 
 
 def test_a_mark_that_cannot_be_read_is_no_mark_of_trust(tmp_path: Path) -> None:
-    (tmp_path / DISTRUSTED).write_text("half a ma")
-    with pytest.raises(StoreCorrupted, match="empty folder"):
-        distrusted(tmp_path)
+    for text in ("half a ma", "", "\n"):
+        (tmp_path / DISTRUSTED).write_text(text)
+        with pytest.raises(StoreCorrupted, match="empty folder"):
+            distrusted(tmp_path)
