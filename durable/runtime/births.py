@@ -76,6 +76,11 @@ def start_of(engine: Engine, workflow_id: str) -> Start | None:
     return None if row is None else engine.storage.start(workflow_id, row)
 
 
+def has_row(engine: Engine, workflow_id: str) -> bool:
+    """Whether an execution of this id is recorded durably, readable or not."""
+    return engine.storage.has(keys.of(keys.partition_of(workflow_id), keys.STATUS, workflow_id))
+
+
 def is_purged(engine: Engine, workflow_id: str) -> bool:
     """Whether an execution of this id finished and was purged so lately that somebody may still repeat its submit."""
     purged_ms = engine.storage.number_at(keys.of(keys.partition_of(workflow_id), keys.TOMBSTONE, workflow_id))
@@ -130,7 +135,7 @@ def forget_the_long_purged(engine: Engine, partition: int) -> None:
             key = keys.table(partition, keys.PURGE) + request_id.encode()
             engine.batches.of(partition).writes.append((key, None))
     for workflow_id, purged_ms in list(engine.storage.tombstones(partition)):
-        if now_ms - purged_ms >= FORGOTTEN_MS and start_of(engine, workflow_id) is None:
+        if now_ms - purged_ms >= FORGOTTEN_MS and workflow_id not in engine.live and not has_row(engine, workflow_id):
             known = engine.storage.all_keys(workflow_id, (keys.TOMBSTONE, *keys.OF_ONE_ID))
             engine.batches.of(partition).writes.extend((key, None) for key in known)
 

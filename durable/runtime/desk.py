@@ -249,7 +249,11 @@ class LocalDesk:
     def _is_known(self, workflow_id: str, request: bytes) -> bool:
         """Whether this request was accepted: durably, or in this moment."""
         execution = self._engine.live.get(workflow_id)
-        return (execution is not None and request in execution.requests) or self._engine.storage.has(request)
+        if execution is not None and request in execution.requests:
+            return True
+        if execution is not None and not births.has_row(self._engine, workflow_id):
+            return False  # it has only just begun: what is stored was accepted by one of this id that was purged
+        return self._engine.storage.has(request)
 
     async def _recorded(self, partition: int, request_id: str | None) -> None:
         """Return when everything that was written until now is durable."""

@@ -244,6 +244,10 @@ class PostOffice:
         engine = self._engine
         child_id = envelope.receiver
         existing = births.start_of(engine, child_id)
+        if existing is not None and existing.parent == envelope.sender:
+            return _DONE
+        if existing is None and engine.storage.has(births.parent_key(child_id, envelope.sender)):
+            return _DONE  # it was started, has finished, and was purged since
         if existing is None and not births.is_purged(engine, child_id):
             start = births.new_start(
                 engine, envelope.name, envelope.version, envelope.body_json, child_id, envelope.sender
@@ -251,10 +255,6 @@ class PostOffice:
             execution = births.create(engine, start, child_id)
             engine.batches.after(execution.partition, told, None)
             return None
-        if existing is not None and existing.parent == envelope.sender:
-            return _DONE
-        if existing is None and engine.storage.has(births.parent_key(child_id, envelope.sender)):
-            return _DONE  # it was started, has finished, and was purged since
         taken = WorkflowAlreadyExists(
             f"the id {child_id!r} of the child is taken by an execution that somebody else started, or that was purged less "
             "than an hour ago. The child was not started; nothing is lost."

@@ -13,6 +13,7 @@ from durable.errors import MailRefused, NotOwner, WorkflowAlreadyExists
 from durable.journal import failures, keys
 from durable.journal.entries import Address, Envelope, EnvelopeKind
 from durable.runtime.births import FORGOTTEN_MS, TOMBSTONE_MS
+from durable.storage.node import journal_prefix
 from durable.testing import run
 
 SENDER = "letters-sender"
@@ -206,6 +207,8 @@ def test_a_child_that_was_purged_is_not_started_again() -> None:
         taken = await node.desk.post(other)
         assert taken is not None
         assert isinstance(failures.rebuild(taken), WorkflowAlreadyExists)
+        await asyncio.sleep(TOMBSTONE_MS / 1000 + 1)
+        assert await node.desk.post(start) is None, "also when its sender was cut off for longer than the id stays taken"
         assert await node.desk.listing(None, None, None, 10, None) == []
         await twins.close()
 
@@ -280,6 +283,50 @@ def test_what_a_purged_id_had_accepted_is_forgotten_in_the_end() -> None:
         await asyncio.sleep(11)
         assert await node.desk.purge(None, 0, "") == []
         assert known() == 0
+        await twins.close()
+
+    run(main())
+
+
+def test_a_request_to_a_new_life_is_not_taken_for_one_to_the_old_before_that_life_is_durable() -> None:
+    async def main() -> None:
+        twins = Twins()
+        twins.give("a")
+        await received_and_purged(twins)
+        node = twins.nodes["a"]
+        await asyncio.sleep(TOMBSTONE_MS / 1000 + 1)
+        twins.hold(RECEIVER)
+        begun = asyncio.ensure_future(node.desk.submit("letters-takes", 1, b"1", RECEIVER))
+        await asyncio.sleep(0.01)
+        sent = asyncio.ensure_future(node.desk.send(RECEIVER, "box", b"9", "a request"))
+        await asyncio.sleep(0.01)
+        node.log.let(THERE)
+        await asyncio.gather(begun, sent)
+        row = await node.desk.outcome(RECEIVER, 5.0)
+        assert row is not None and row.output_json == b"[9]", "what was acknowledged arrives"
+        await twins.close()
+
+    run(main())
+
+
+def test_a_tombstone_beside_an_execution_that_cannot_be_read_stops_no_purge() -> None:
+    """An older version left the tombstone where it was when an id began again."""
+
+    async def main() -> None:
+        twins = Twins()
+        twins.give("a")
+        await received_and_purged(twins)
+        node = twins.nodes["a"]
+        tombstone = keys.of(THERE, keys.TOMBSTONE, RECEIVER)
+        kept = node.engine.storage.number_at(tombstone)
+        await asyncio.sleep(TOMBSTONE_MS / 1000 + 1)
+        await node.desk.submit("letters-takes", 1, b"0", RECEIVER)
+        row = await node.desk.outcome(RECEIVER, 5.0)
+        assert row is not None and kept is not None
+        start = journal_prefix(RECEIVER, row.incarnation, 0) + keys.number(0)
+        twins.store.write([(tombstone, keys.number(kept, 8)), (start, b"?")])
+        await asyncio.sleep(FORGOTTEN_MS / 1000 + 1)
+        assert await node.desk.purge(None, 0, "later") == [RECEIVER]
         await twins.close()
 
     run(main())
