@@ -30,6 +30,7 @@ from ipaddress import ip_address
 from durable.cluster.replicated import ReplicatedLog
 from durable.membership.member import NodeAddress, NodeId
 from durable.replication.standing import Role
+from durable.storage.folder import WAY_BACK
 
 
 class Founding:
@@ -52,7 +53,10 @@ class Founding:
             if not core.asks_in:
                 return core.leaving
             if core.role(core.home.me) is Role.NEW_DISK:
-                return "its disk is not the one that the voters know: it votes when they have filled it, and let it back"
+                known = {node for node in core.roster.voters if core.home.is_live(node) and core.role(node) is not Role.NEW_DISK}
+                few = any(2 * len(known.intersection(s)) <= len(s) for s in map(core.replica_set, range(core.tuning.partitions)))
+                why = "its disk is not the one that the voters know: it votes when they have filled it, and let it back"
+                return f"{why}. Of some partition too few are there for that: {WAY_BACK}" if few else why
             return "it is no voter yet: the voters let it in when they have filled it"
         if self._seeds is None:
             return (

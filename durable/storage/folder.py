@@ -34,6 +34,11 @@ from durable.errors import StoreClosed, StoreCorrupted, StoreError, StoreFull, S
 DISTRUSTED = "DISTRUSTED"
 """The file that says that a folder may have lost what was acknowledged. It begins with the id by which the folder goes since."""
 
+WAY_BACK = (
+    f"bring the other voters back. If they are lost, and this folder is marked ({DISTRUSTED}), an operator can delete the mark and "
+    "start the node again: it votes then with what it has, and what only those have who are lost is gone"
+)
+
 _held: WeakValueDictionary[tuple[int, int, int], object] = WeakValueDictionary()
 """What this process has open: (pid, device, inode) of the folder to the store. The pid: a fork copies it."""
 

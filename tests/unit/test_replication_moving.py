@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 
 from replicacluster import Cluster, Host
 
+from durable.cluster.founding import Founding
 from durable.copies.messages import ZERO, BaseHeld
-from durable.membership.member import NodeId
+from durable.membership.member import NodeAddress, NodeId
 from durable.replication import ROSTER
 from durable.replication.moving import Move
 
@@ -372,3 +374,30 @@ def test_a_marked_disk_deletes_its_copies_when_the_partition_has_moved_without_i
     cluster.run(30)  # it is let back meanwhile, into other places
     has = {partition for partition in range(4) if "b" in cluster.core("a").replica_set(partition)}
     assert had - has and not any(cluster["b"].rows(partition) for partition in had - has)
+
+
+def test_a_marked_disk_says_what_can_be_done_when_too_few_are_left_to_let_it_back() -> None:
+    cluster = cluster_with_data("a", "b")
+    cluster.kill("a")
+    cluster.run(2)
+    marked(cluster, "a")
+    cluster.run(20)
+    founding = Founding(SimpleNamespace(core=cluster.core("a")), NodeAddress("127.0.0.1", 1))  # type: ignore[arg-type]
+    why = founding.waits_for({}) or ""
+    assert "too few are there" in why and "delete the mark" in why
+    cluster = cluster_with_data("a", "b", "c", replace_after_s=1000.0)
+    cluster.kill("a")
+    cluster.run(2)
+    marked(cluster, "a")
+    founding = Founding(SimpleNamespace(core=cluster.core("a")), NodeAddress("127.0.0.1", 1))  # type: ignore[arg-type]
+    cluster.run(0.5)
+    assert (founding.waits_for({}) or "").endswith("let it back"), "two of three can decide it"
+    cluster = cluster_with_data(*"abcde", replace_after_s=1000.0)
+    first, second, _ = cluster.core("a").replica_set(0)
+    for name in (first, second):
+        cluster.kill(name)
+        cluster.run(2)
+        marked(cluster, name)
+    cluster.run(0.5)
+    founding = Founding(SimpleNamespace(core=cluster.core(first)), NodeAddress("127.0.0.1", 1))  # type: ignore[arg-type]
+    assert "delete the mark" in (founding.waits_for({}) or ""), "three of five voters, and one of three copies"
