@@ -114,7 +114,7 @@ def purge_write(engine: Engine, partition: int, request_id: str, ids: list[str])
 
 def purged_by(engine: Engine, partition: int, request_id: str) -> list[str]:
     """The ids that a request has purged before."""
-    return engine.storage.purges(partition).get(request_id, (0, []))[1]
+    return engine.storage.purges(partition, request_id).get(request_id, (0, []))[1]
 
 
 def _unearthed(engine: Engine, workflow_id: str) -> list[Write]:

@@ -156,10 +156,10 @@ class NodeStorage:
         for key, value in self._reader.scan(keys.table(partition, keys.TOMBSTONE)):
             yield keys.parse_id(key), int.from_bytes(value, "big")
 
-    def purges(self, partition: int) -> dict[str, tuple[int, list[str]]]:
-        """Which requests have purged which ids lately, and when."""
+    def purges(self, partition: int, begin: str = "") -> dict[str, tuple[int, list[str]]]:
+        """Which requests have purged which ids lately, and when; of those whose ids ``begin`` so."""
         prefix, found = keys.table(partition, keys.PURGE), {}
-        for key, value in self._reader.scan(prefix):
+        for key, value in self._reader.scan(prefix + begin.encode()):
             try:
                 found[key[len(prefix) :].decode()] = PURGE_ROW.unpack(value)
             except CorruptRow as error:
