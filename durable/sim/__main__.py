@@ -24,8 +24,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
 
-from durable.sim.runs import SCENES, Played, play
-from durable.world import SystemEntropy, die_with_parent, monotonic_s, process_id
+from durable.sim.runs import SCENES, Played, begin_worker, play
+from durable.world import SystemEntropy, monotonic_s, process_id
 
 AHEAD = 2
 SEED_BITS = 31
@@ -66,7 +66,7 @@ def _play_all(one: partial[Played], first: int, count: int | None, until: float 
     """What came of each seed, as it is done."""
     context = multiprocessing.get_context("spawn")
     following = first
-    with ProcessPoolExecutor(processes, context, die_with_parent, (process_id(),)) as pool:
+    with ProcessPoolExecutor(processes, context, begin_worker, (process_id(),)) as pool:
         under_way: dict[Future[Played], None] = {}
         while True:
             while (

@@ -10,6 +10,7 @@ Read next: `durable.sim.__main__`.
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from durable.sim.journals import Journals
 from durable.sim.records import Beliefs
 from durable.sim.work import Clients, make_runner, partitions_in
 from durable.sim.world import SimWorld
+from durable.world import die_with_parent
 
 BIRTH_LIMIT_S = 30.0
 PEACE_LIMIT_S = 300.0
@@ -54,6 +56,12 @@ class Played:
     broken: str | None = None
     trace: tuple[str, ...] = ()
     cpu_s: float = 0.0
+
+
+def begin_worker(parent: int) -> None:
+    """In a process that plays seeds: end with ``parent``, and say nothing of what simulated nodes log."""
+    die_with_parent(parent)
+    logging.getLogger("durable").addHandler(logging.NullHandler())
 
 
 def members_only(world: SimWorld) -> Laws:
