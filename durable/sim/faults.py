@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from durable.copies.rows import ROSTER
 from durable.sim.disk import SYNC_S
 
 if TYPE_CHECKING:
@@ -121,11 +122,16 @@ class Storm:
         world.queue.at(world.now + CALL_BACK_S, self._call_back)
 
     def _call_back(self) -> None:
-        """Start again who had to go before the others held what it held: it still has a vote, as its operator is told."""
-        hosts = [getattr(process.node, "_host", None) for process in self.world.running()]
-        rosters = [host.core.roster for host in hosts if host is not None and host.core.roster is not None]
-        voters = max(rosters, key=lambda roster: roster.version).voters if rosters else {}
-        for name in [name for name in self.left if name in voters and not self.world.machines[name].running]:
+        """Start again who had to go before the others held what it held, as its operator is told: it still has a vote, or a copy of
+        a partition that nobody owns without it.
+        """
+        hosts = [host for host in (getattr(process.node, "_host", None) for process in self.world.running()) if host is not None]
+        rosters = [host.core.roster for host in hosts if host.core.roster is not None]
+        needed = {*(max(rosters, key=lambda roster: roster.version).voters if rosters else ())}
+        owned = {partition for host in hosts for partition in host.owned_now}
+        for host in hosts:
+            needed.update(*(copy.members for number, copy in host.core.replicas.items() if number not in {*owned, ROSTER}))
+        for name in [name for name in self.left if name in needed and not self.world.machines[name].running]:
             del self.left[name]
             self.world.start(name)
 
