@@ -9,7 +9,8 @@ law                            says
 a promise never falls          R1: the promised epoch of a partition, on one disk
 a prefix of its owner's        R3: a disk whose log is of an epoch holds the entries of that epoch's owner, and none other
 nothing behind a seal          R8: an entry behind a seal belongs to the generation that the seal names, or a later one
-every later owner has it       R2: whoever begins to own holds everything that was ever applied in an earlier epoch
+every later owner has it       R2: whoever begins to own holds everything that was ever applied in an earlier epoch; if its log
+                               ends with a seal, all but what later generations applied
 =============================  ========================================================================================
 
 **Limits.** What was never applied anywhere is not known to be committed. Entries below a log's base are judged by what they did.
@@ -27,6 +28,7 @@ import msgspec
 
 from durable.copies.messages import ZERO, Epoch
 from durable.copies.rows import PREFIX, ROSTER, State, applied_key, decode_seal, is_seal, log_key, log_prefix, state_key
+from durable.membership.member import COUNTER_MAX
 from durable.sim.checks import LawBroken
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ class Logs:
         self._owned: dict[tuple[int, Epoch], dict[int, bytes]] = {}
         self._bases: dict[tuple[int, Epoch], int] = {}
         """Up to where the owner had truncated its log when its epoch began: copies may still have what is gone there."""
-        self._applied: dict[int, Counter[Epoch]] = {}
-        """By partition and generation: up to where it was applied anywhere."""
+        self._applied: dict[int, Counter[tuple[int, Epoch]]] = {}
+        """By partition: up to where it was applied anywhere, by generation and epoch."""
 
     def written(self, machine: Machine, fresh: dict[bytes, bytes | None]) -> None:
         """A batch is about to be written: what each of its keys will hold."""
@@ -79,9 +81,9 @@ class Logs:
         return State() if row is None else _state(row)
 
     def _was_applied(self, machine: Machine, number: int, index: int, fresh: dict[bytes, bytes | None]) -> None:
-        epoch = self._state(machine, number, fresh).log_epoch
-        applied = self._applied.setdefault(number, Counter())
-        applied[epoch] = max(applied[epoch], index)
+        state = self._state(machine, number, fresh)
+        applied, at = self._applied.setdefault(number, Counter()), (state.generation, state.log_epoch)
+        applied[at] = max(applied[at], index)
 
     def _adopts(self, machine: Machine, number: int, state: State, fresh: dict[bytes, bytes | None]) -> None:
         """Its log is of another epoch from now on: look at all of it."""
@@ -96,7 +98,9 @@ class Logs:
         applied = fresh.get(applied_key(number)) or machine.disk.get(applied_key(number)) or b""
         last = max([state.base, int.from_bytes(applied, "big"), *(index for index, _ in entries)])
         # One that wins late an epoch which a majority has left may lack what a later one applied: it commits nothing.
-        needed = [index for epoch, index in self._applied.get(number, Counter()).items() if epoch < state.log_epoch]
+        until = state.generation if entries and is_seal(entries[-1][1]) else COUNTER_MAX
+        applied_at = self._applied.get(number, Counter()).items()
+        needed = [index for (of, epoch), index in applied_at if of <= until and epoch < state.log_epoch]
         if needed and last < max(needed):
             facts = (f"partition {number}", state.log_epoch, f"it ends at {last}, and {max(needed)} was applied")
             raise LawBroken("every later owner has it", self._world, machine.name, *facts)
