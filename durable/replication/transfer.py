@@ -178,8 +178,10 @@ class Transfer:
             self._go_on()
 
     def is_hopeless(self) -> bool:
-        """Asked again and again for what the source has no more: another may offer it, or the owner's Sync may come."""
-        return self.is_base and self.tries >= TRIES_MAX
+        """Asked again and again for what the source has no more, or not since its disk is another one: somebody else may offer it,
+        or the owner's next word begins it anew. A candidacy has an end of its own.
+        """
+        return self.kind is not Kind.CANDIDATE and self.tries >= TRIES_MAX
 
     def still_wanted(self) -> bool:
         """Whether what was fetched may still be swapped in: the world may have changed meanwhile."""

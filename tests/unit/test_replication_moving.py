@@ -13,6 +13,7 @@ from durable.copies.messages import ZERO, BaseHeld
 from durable.membership.member import NodeAddress, NodeId
 from durable.replication import ROSTER
 from durable.replication.moving import Move
+from durable.replication.transfer import Kind, Transfer
 
 
 def cluster_with_data(*names: str, **tuning: object) -> Cluster:
@@ -401,3 +402,24 @@ def test_a_marked_disk_says_what_can_be_done_when_too_few_are_left_to_let_it_bac
     cluster.run(0.5)
     founding = Founding(SimpleNamespace(core=cluster.core(first)), NodeAddress("127.0.0.1", 1))  # type: ignore[arg-type]
     assert "delete the mark" in (founding.waits_for({}) or ""), "three of five voters, and one of three copies"
+
+
+def test_a_copy_gives_up_a_source_whose_disk_is_another_one_and_takes_what_the_third_member_offers() -> None:
+    """It was to fetch an owner's log; that owner came back empty: it is alive, and answers no question about it."""
+    cluster = cluster_with_data("a", "b", "c")
+    owner, holder, lacking = cluster.core("a").replica_set(0)
+    cluster.cut([lacking], [owner, holder])
+    core, status = cluster.core(lacking), cluster.core(owner).status(0)
+    assert status is not None
+    replica = core.replicas[0] = core.replica_class(core.home, 0)
+    members = cluster.core(holder).replicas[0].members
+    cluster[owner].stop()
+    cluster[owner].disk = type(cluster[owner].disk)(b"another disk")
+    cluster.start(owner)
+    cluster.core(owner).ask_in(cluster.now)
+    replica.promised = status.epoch
+    Transfer(replica, Kind.SYNC, owner, 1, members, status.epoch, status.last).begin()
+    cluster.cuts.clear()
+    cluster.run(40, until=lambda: 0 in cluster.owners())
+    assert cluster.owners()[0] in (holder, lacking)
+    assert cluster[lacking].rows(0) == cluster[holder].rows(0) == [b"1"]
