@@ -7,8 +7,8 @@
         print(await handle.result())
 
 **How it works.** It asks the addresses that it was given who is there, and then the owner of each workflow directly
-(`durable.rpc.remote`). When nobody of whom it knows can be reached, it asks again who is there (once in `LOOK_EVERY_S`):
-everybody of whom it ever heard, at once, and believes whoever answers. So it outlives each of the nodes, also those it was given.
+(`durable.rpc.remote`). When nobody of whom it knows can be reached, it asks again who is there: everybody whom it ever
+heard of, at once, and believes whoever answers. So it outlives each of the nodes, also those that it was given.
 
 A client runs no workflows: their code need not be here. With it, inputs are checked and results have their types.
 
@@ -42,7 +42,6 @@ from durable.world import SystemEntropy
 GRACE_S = 0.2
 """How long the others may still answer when the first has."""
 
-LOOK_EVERY_S = 1.0  # what nobody can answer is asked again and again; who is there, meanwhile, no more often than this
 KNOWN_MAX = 4_096
 T = TypeVar("T")
 
@@ -81,7 +80,6 @@ class ClusterClient(Face):
         self._router = Router(PartitionRing())
         self._known: dict[NodeId, Member] = {}
         self._looking: asyncio.Task[NodeView] | None = None
-        self._looked_at = float("-inf")
         self._remote = RemoteDesk(
             self._router, self._calls, self._address_of, entropy, rpc_timeout_s=rpc_timeout, refresh=self._refresh
         )
@@ -160,8 +158,7 @@ class ClusterClient(Face):
 
     async def _refresh(self) -> None:
         try:
-            if asyncio.get_running_loop().time() >= self._looked_at + LOOK_EVERY_S:
-                await self.members()
+            await self.members()
         except Unreachable:
             return  # what was known still holds, as far as anybody here can tell
 
@@ -172,7 +169,6 @@ class ClusterClient(Face):
         if not views:
             named = ", ".join(str(one) for one in addresses)
             raise Unreachable(f"none of {named} answers. Is the cluster up, and are its key and name these?")
-        self._looked_at = asyncio.get_running_loop().time()
         live: dict[NodeId, Member] = {}
         for member in (member for view in views for member in view.members):
             known = live.get(member.node_id)
