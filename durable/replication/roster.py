@@ -15,6 +15,9 @@ a node asks out     without it                                                (a
 a voter is dead     without it, if R voters remain: after ``replace_after``   it is back
 ==================  ========================================================  =======================================
 
+A voter that is back with another disk comes first, and last who asks out when fewer than R would remain: a machine that takes
+the place of another is let in before the other goes, and no partition has a copy less in between.
+
 The plan is told to all; the owner of each partition makes copies (learners) at those who would come in, and says when they are
 made. When all partitions are ready, the seal is written; decided, it spreads with everything that is sent.
 
@@ -131,9 +134,13 @@ class Planner:
         store = self._asks[node][0].store_id
         return store is not None and roster.voters.get(node, store) != store and self._home.is_live(node)
 
+    def _is_loss(self, roster: Roster, node: NodeId) -> bool:
+        """Whether it asks out, and its partitions would have a copy less."""
+        return self._asks[node][0].store_id is None and len(roster.voters) <= self._home.tuning.replicas
+
     def _choose(self, roster: Roster) -> None:
         home, tuning = self._home, self._home.tuning
-        for node in sorted(self._asks, key=lambda node: (not self._is_return(roster, node), node)):
+        for node in sorted(self._asks, key=lambda node: (not self._is_return(roster, node), self._is_loss(roster, node), node)):
             change, asked_at = self._asks[node]
             known = roster.voters.get(node)
             if home.now - asked_at > FRESH_INTERVALS * tuning.gossip_interval_s or known == change.store_id:

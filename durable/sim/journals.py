@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 APPLIED = ord("a")
 ROW_NUMBER_BYTES = 4
-MAJORITY = 2
-"""Of three copies."""
 
 
 class Journals(Law):
@@ -134,8 +132,9 @@ class Journals(Law):
         if type(start) is Start and start.parent is not None:
             parent = start.parent.workflow_id
             partition = partition_of(parent)
-            copies = self.durable_on(partition, of(partition, JOURNAL, parent), MAJORITY, b'["%b"' % parse_id(key).encode())
-            if copies < MAJORITY:
+            enough = self.majority(partition)
+            copies = self.durable_on(partition, of(partition, JOURNAL, parent), enough, b'["%b"' % parse_id(key).encode())
+            if copies < enough:
                 raise LawBroken("sent after committed", self.world, machine.name, key, f"its parent's step is on {copies} disks")
 
     def _status(self, machine: Machine, key: bytes, value: bytes) -> None:
@@ -146,6 +145,10 @@ class Journals(Law):
             raise LawBroken("what is done stays so", self.world, machine.name, key, before, ended)
 
     # What is asked by others
+
+    def majority(self, partition: int) -> int:
+        """Of the smallest replica set that it ever had: when all others have left the cluster, one voter is all there is."""
+        return self._logs.fewest[partition] // 2 + 1
 
     def durable_on(self, partition: int, prefix: bytes, enough: int, needle: bytes = b"") -> int:
         """On how many disks a row with this key or prefix of one, and ``needle`` in its value, is on stable storage, applied or

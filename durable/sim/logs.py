@@ -49,6 +49,8 @@ class Logs:
         """Up to where the owner had truncated its log when its epoch began: copies may still have what is gone there."""
         self._applied: dict[int, Counter[tuple[int, Epoch]]] = {}
         """By partition: up to where it was applied anywhere, by generation and epoch."""
+        self.fewest: dict[int, int] = {}
+        """By partition: how many members the smallest of its replica sets had."""
 
     def written(self, machine: Machine, fresh: dict[bytes, bytes | None]) -> None:
         """A batch is about to be written: what each of its keys will hold."""
@@ -69,6 +71,8 @@ class Logs:
             if after.promised < before.promised:
                 facts = (f"partition {number}", before.promised, after.promised)
                 raise LawBroken("a promise never falls", self._world, machine.name, *facts)
+            if after.members:
+                self.fewest[number] = min(len(after.members), self.fewest.get(number, len(after.members)))
             if after.log_epoch != before.log_epoch and after.log_epoch != ZERO:
                 self._adopts(machine, number, after, fresh)
                 found.pop(number, None)

@@ -43,7 +43,7 @@ from durable.errors import DurableError, WorkflowNotFound
 from durable.journal.entries import FINISHED
 from durable.journal.keys import PARTITIONS, STATUS, of, partition_of
 from durable.sim.checks import Law, LawBroken
-from durable.sim.journals import MAJORITY, Journals
+from durable.sim.journals import Journals
 from durable.sim.world import SECRET
 from durable.storage.node import NodeStorage
 from durable.workflows.context import Context
@@ -216,8 +216,9 @@ class Clients(Law):
 
     def _committed(self, law: str, workflow_id: str) -> None:
         partition = partition_of(workflow_id)
-        copies = self._journals.durable_on(partition, of(partition, STATUS, workflow_id), MAJORITY)
-        if copies < MAJORITY:
+        enough = self._journals.majority(partition)
+        copies = self._journals.durable_on(partition, of(partition, STATUS, workflow_id), enough)
+        if copies < enough:
             self._break(law, workflow_id, f"on {copies} disks")
 
     # What a client does
