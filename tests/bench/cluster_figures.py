@@ -53,11 +53,10 @@ def _detection(axes: Any, values: Mapping[str, Any]) -> None:
     errors = [1.96 * statistics.stdev(point["periods"]) / len(point["periods"]) ** 0.5 for point in points]
     _line(axes, DETECTION, f"the paper: e/(e - 1) = {DETECTION:.2f}")
     exact = [expected_periods(point["members"], point["crashes"]) for point in points]
-    axes.plot(xs, exact, ":", color=GREY, linewidth=2)
-    note = "exactly, for n members that ask in turn"
-    axes.annotate(note, (xs[1], exact[1]), xytext=(8, -20), textcoords="offset points", color=GREY)
-    axes.errorbar(xs, means, yerr=errors, color=OWN, marker="o", markersize=6, linewidth=2, capsize=4)
-    axes.set_ylim(1.0, 2.0)
+    axes.plot(xs, exact, ":", color=GREY, linewidth=2, label="exactly, for n members that ask in turn")
+    axes.errorbar(xs, means, yerr=errors, color=OWN, marker="o", markersize=6, linewidth=2, capsize=4, label="measured")
+    axes.set_ylim(0.8, 2.0)
+    axes.legend(frameon=False, loc="lower right", ncols=2, labelcolor=GREY)
     _members(axes, "First detection of a crash, mean and 95 % interval", "protocol periods", xs)
 
 
