@@ -239,3 +239,48 @@ class Cluster:
     def version(self) -> int:
         cores = [host.core for host in self.hosts.values()]
         return max(core.roster.version for core in cores if core is not None and core.roster is not None)
+
+
+def cluster_with_data(*names: str, **tuning: object) -> Cluster:
+    cluster = Cluster(*names, **tuning).born(*names)  # type: ignore[arg-type]
+    cluster.run(1)
+    write(cluster, b"1")
+    cluster.run(2)
+    return cluster
+
+
+def write(cluster: Cluster, value: bytes) -> None:
+    for partition, owner in sorted(cluster.owners().items()):
+        cluster[owner].append(partition, value)
+
+
+def settle(cluster: Cluster, version: int) -> None:
+    """Until the roster has that version, and every partition is where it says."""
+
+    def done() -> bool:
+        there = cluster.version() == version and cluster.all_owned()
+        return there and all(moved(cluster, partition) for partition in range(cluster.tuning.partitions))
+
+    cluster.run(60, until=done)
+
+
+def moved(cluster: Cluster, partition: int) -> bool:
+    owner = cluster[cluster.owners()[partition]]
+    assert owner.core is not None
+    status = owner.core.status(partition)
+    return status is not None and status.members == owner.core.replica_set(partition)
+
+
+def copies(cluster: Cluster, partition: int) -> set[str]:
+    return {host.name for host in cluster.hosts.values() if host.rows(partition)}
+
+
+def entries_of_all(cluster: Cluster) -> set[tuple[bytes, ...]]:
+    return {tuple(cluster[owner].rows(partition)) for partition, owner in cluster.owners().items()}
+
+
+def join(cluster: Cluster, name: str) -> Host:
+    host = cluster.add(name)
+    assert host.core is not None
+    host.core.ask_in(cluster.now)
+    return host

@@ -34,9 +34,10 @@ from durable.cluster.remembered import KEY, Remembered
 from durable.cluster.replicated import ReplicatedLog, Syncs
 from durable.copies.messages import Epoch, Roster
 from durable.copies.rows import PREFIX
-from durable.errors import ClusterError, NoQuorum, NotOwner, ProtocolError, StoreError, StoreFull
+from durable.errors import ClusterError, JoinRejected, NoQuorum, NotOwner, ProtocolError, StoreError, StoreFull
 from durable.journal.entries import Envelope, Failure
 from durable.journal.keys import NODE, PARTITIONS
+from durable.membership.joining import settings_that_differ
 from durable.membership.member import Member, NodeAddress, NodeId
 from durable.ports import Batch, Clock, Entropy, Link, Store, Transport
 from durable.replication.replication import Replication
@@ -101,6 +102,10 @@ class Host:
             busy=lambda: self.engine.busy(),
             now=asyncio.get_running_loop().time(),
         )
+        if self.core.roster is not None:
+            differ = settings_that_differ(config.replication().settings, self.core.roster.settings)
+            if differ:
+                raise JoinRejected(f"the cluster of this folder was born with other settings: {differ}. Give the node the same")
         self.log = ReplicatedLog(self.core, storage.store, syncer, self._post, self)
         self.engine = Engine(
             storage, node_config, self.log, clock, entropy, courier=self, elsewhere=self._elsewhere
@@ -266,15 +271,16 @@ class Host:
     async def leave(self, within_s: float) -> None:
         """Hand over, and be taken out of the roster; return when nobody needs this node's copies, or after ``within_s``."""
         core = self.core
-        if core.roster is None or list(core.roster.voters) == [self._me]:
-            return  # nobody to leave anything to
+        if core.roster is None or not core.roster.voters.keys() - {self._me, *core.roster.witnesses}:
+            return  # nobody to leave anything to: a witness owns nothing
         self.log.tell(core.ask_out)
         self.log.tell(core.hand_over_all)
         if not core.may_leave:
             log.info("%s leaves, within %g s: %s", self._me, within_s, core.leaving)
         if not await self.log.until(lambda: core.may_leave, within_s):
             log.warning(
-                "%s goes after %g s, before the others hold all that it holds (%s); nothing is lost, they copy it from each other",
+                "%s goes after %g s, before the others can do without it (%s). Nothing is lost: they do without it when they can, "
+                "and until then it may be started again",
                 self._me,
                 within_s,
                 core.leaving,

@@ -223,8 +223,8 @@ class ClusterNode(Face):
     async def leave(self) -> None:
         """Hand over what it owns and holds, tell the others, and close. Leaving twice is fine.
 
-        Takes as long as it takes to copy what the others lack, at most ``rpc_timeout``: without a quorum it goes as it is, and
-        nothing is lost. Without a storage it takes up to two gossip intervals.
+        Takes as long as it takes to copy what the others lack, at most ``rpc_timeout``. If they cannot do without it by then, it
+        goes as it is, and nothing is lost: they do when they can. Without a storage it takes up to two gossip intervals.
         """
         if self._swim is not None and self._ended is not None and not self._ended.done():
             if self._host is not None:

@@ -297,16 +297,21 @@ class AskChange(Struct, frozen=True, array_like=True, tag=25):
 
 
 class Plan(Struct, frozen=True, array_like=True, tag=26):
-    """The next roster, not decided yet: make copies for those whom it brings in."""
+    """The next roster, not decided yet: make copies for those whom it brings in. ``number``: the how manieth plan of its maker."""
 
     roster: Roster
+    number: _Number
 
 
 class PlanReady(Struct, frozen=True, array_like=True, tag=27):
-    """Of these partitions, which I own, a majority of the planned replica set holds a copy."""
+    """Of these partitions, which I own, a majority of the replica set that would come with this plan holds a copy, and all of it
+    that is alive. ``owned``: all that I own.
+    """
 
     version: _Number
+    number: _Number
     partitions: list[_Partition]
+    owned: list[_Partition]
 
 
 Message: TypeAlias = (

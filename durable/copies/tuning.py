@@ -62,6 +62,11 @@ class ReplicationTuning:
         return self.rpc_timeout_s / 10
 
     @property
+    def planning_patience_s(self) -> float:
+        """How long a change of the roster may come no nearer before another has its turn."""
+        return self.rpc_timeout_s / 3
+
+    @property
     def stagger_s(self) -> float:
         """How much later each next place on the ring campaigns."""
         return self.gossip_interval_s / 2

@@ -178,8 +178,9 @@ class Replication:
 
     @property
     def may_leave(self) -> bool:
-        """Whether nobody needs this node: it is no voter, and has no copy that another must still take over."""
-        return not self.voter and not needed_copies(self.home, self.replicas)
+        """Whether nobody needs this node: no voter has its name, and it has no copy that another must still take over."""
+        voters = self.roster.voters if self.roster is not None else ()
+        return self.home.me not in voters and not needed_copies(self.home, self.replicas)
 
     @property
     def leaving(self) -> str | None:

@@ -5,28 +5,34 @@ must still agree on who holds which partition. And a change that comes before it
 of empty disks.
 
 **How it works.** The roster's log is one more partition, owned like any other; its generations are the roster's versions, and
-each holds one entry, the seal that names the next. Its owner changes one thing at a time:
+each holds one entry, the seal that names the next. Its owner changes one thing at a time, always the first of these that is
+wished for:
 
-==================  ========================================================  =======================================
+==================  ========================================================  ============================================
 why                 next roster                                               given up when
-==================  ========================================================  =======================================
-a node asks in      with it, and the disk that it has now                     it is not alive; a voter's disk was replaced
-a node asks out     without it                                                (asks no more)
+==================  ========================================================  ============================================
+a voter is back     with the disk that it has now: its copies are lacking     it is not alive, or has another disk again
+a node asks out     without it, if R voters that are alive remain             it is there, and asks no more
+a node asks in      with it, and the disk that it has now                     it is not alive, or has another disk
+a node asks out     without it, also if less remain: who stays has the data   it is there, and asks no more
 a voter is dead     without it, if R voters remain: after ``replace_after``   it is back
-==================  ========================================================  =======================================
-
-A voter that is back with another disk comes first, and last who asks out when fewer than R would remain: a machine that takes
-the place of another is let in before the other goes, and no partition has a copy less in between.
+==================  ========================================================  ============================================
 
 The plan is told to all; the owner of each partition makes copies (learners) at those who would come in, and says when they are
-made. When all partitions are ready, the seal is written; decided, it spreads with everything that is sent.
+made. When all partitions are ready, the seal is written; decided, it spreads with everything that is sent. A partition that
+nobody owns is not waited for: it moves when it has an owner. A plan for which no further partition gets ready for a third of
+``rpc_timeout`` is put off until the others have had their turn, and then has twice as long.
 
-**Limits.** A lost majority is nothing that this can mend: an operator's explicit command, never automatic. Read next: `reads`.
+**Limits.** A lost majority is nothing that this can mend: an operator's explicit command, never automatic. The last voter that can
+own partitions is not let out. Read next: `reads`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import IntEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 from durable.copies.messages import AskChange, Members, Plan, PlanReady, Roster
 from durable.copies.tuning import ReplicationTuning
@@ -38,6 +44,23 @@ from durable.routing.ring import VIRTUAL_NODES_MAX, HashRing
 SETS_REMEMBERED = 16
 FRESH_INTERVALS = 5
 """A wish, a plan or a report that was not repeated for so long is forgotten."""
+
+
+class Why(IntEnum):
+    """The rows of the table, the first first."""
+
+    RETURN = 0
+    OUT = 1
+    IN = 2
+    LOSS = 3
+    DEAD = 4
+
+
+class Wish(NamedTuple):
+    """A change that may be planned now."""
+
+    why: Why
+    change: AskChange
 
 
 def is_sound(roster: Roster, known: Roster | None, tuning: ReplicationTuning) -> bool:
@@ -77,16 +100,24 @@ class Planner:
         self._asks: dict[NodeId, tuple[AskChange, float]] = {}
         self._down_since: dict[NodeId, float] = {}
         self._ready: dict[NodeId, tuple[frozenset[int], float]] = {}
-        self._node: NodeId | None = None
-        self._why = ""
-        self.plan: Roster | None = None
+        self._owned_at: dict[int, float] = {}
+        """When it was last said of a partition that somebody owns it."""
+        self._change: AskChange | None = None
+        self._planned_at = self._grew_at = 0.0
+        self._most = 0
+        self._put_off: dict[NodeId, int] = {}
+        """How often the plan for a node did not get ready."""
+        self._number = 0
+        self.plan: Plan | None = None
 
     def ask(self, change: AskChange) -> None:
         self._asks[change.node] = (change, self._home.now)
 
     def report(self, sender: NodeId, ready: PlanReady) -> None:
-        if self.plan is not None and ready.version == self.plan.version:
-            self._ready[sender] = (frozenset(ready.partitions), self._home.now)
+        plan, now = self.plan, self._home.now
+        if plan is not None and (ready.version, ready.number) == (plan.roster.version, plan.number):
+            self._ready[sender] = (frozenset(ready.partitions), now)
+            self._owned_at.update(dict.fromkeys(ready.owned, now))
 
     def forget_node(self, node: NodeId) -> None:
         """Nobody needs to know what it has said."""
@@ -95,7 +126,7 @@ class Planner:
 
     def forget(self) -> None:
         """A roster was decided, or this node does not own the roster any more."""
-        self.plan = self._node = None
+        self.plan = self._change = None
         self._ready.clear()
 
     def watch(self, roster: Roster) -> None:
@@ -105,61 +136,98 @@ class Planner:
 
     def beat(self, roster: Roster) -> Roster | None:
         """Every gossip interval, at the owner: the next roster, if it may be written now."""
-        home = self._home
-        if self.plan is not None and self._is_void(roster):
-            self.forget()
-        if self.plan is None:
-            self._choose(roster)
-        plan = self.plan
-        if plan is None:
-            return None
-        for node in sorted({*roster.voters, *plan.voters}):
-            if node != home.me:
-                home.send(node, Plan(plan))
-        fresh_s = FRESH_INTERVALS * home.tuning.gossip_interval_s
-        ready: set[int] = set()
-        for partitions, said_at in self._ready.values():
-            if home.now - said_at <= fresh_s:
-                ready |= partitions
-        return plan if len(ready) >= int(roster.settings["partitions"]) else None
-
-    def _is_void(self, roster: Roster) -> bool:
-        node, live = self._node, self._node is not None and self._home.is_live(self._node)
-        if node is None or (self._why == "in" and not live) or (self._why == "dead" and live):
-            return True
-        return node not in roster.voters and any(self._is_return(roster, other) for other in self._asks)
-
-    def _is_return(self, roster: Roster, node: NodeId) -> bool:
-        """Whether a voter asks, alive, to be let in with another disk: partitions lack a copy until it is, so that comes first."""
-        store = self._asks[node][0].store_id
-        return store is not None and roster.voters.get(node, store) != store and self._home.is_live(node)
-
-    def _is_loss(self, roster: Roster, node: NodeId) -> bool:
-        """Whether it asks out, and its partitions would have a copy less."""
-        return self._asks[node][0].store_id is None and len(roster.voters) <= self._home.tuning.replicas
-
-    def _choose(self, roster: Roster) -> None:
-        home, tuning = self._home, self._home.tuning
-        for node in sorted(self._asks, key=lambda node: (not self._is_return(roster, node), self._is_loss(roster, node), node)):
-            change, asked_at = self._asks[node]
-            known = roster.voters.get(node)
-            if home.now - asked_at > FRESH_INTERVALS * tuning.gossip_interval_s or known == change.store_id:
-                del self._asks[node]
-            elif change.store_id is not None and home.is_live(node):
-                return self._plan(roster, node, "in", change)
-            elif change.store_id is None and len(roster.voters) > 1:
-                return self._plan(roster, node, "out", change)
-        for node, since in sorted(self._down_since.items()):
-            if node in roster.voters and home.now - since >= tuning.replace_after_s and len(roster.voters) > tuning.replicas:
-                return self._plan(roster, node, "dead", AskChange(node, None, False))
+        wishes, home = self._wishes(roster), self._home
+        if self.plan is not None:
+            if self._is_void(wishes):
+                self._count_lost_disk(wishes)
+                self.forget()
+            elif self._is_ready(int(roster.settings["partitions"])):
+                return self.plan.roster
+            else:
+                self._count_waiting()
+        if self.plan is None and wishes:
+            self._put_off = {node: times for node, times in self._put_off.items() if node in wishes}
+            node = min(wishes, key=lambda node: (*self._turn(node, wishes), node))
+            self._plan(roster, node, wishes[node].change)
+        if self.plan is not None:
+            for node in sorted({*roster.voters, *self.plan.roster.voters}):
+                if node != home.me:
+                    home.send(node, self.plan)
         return None
 
-    def _plan(self, roster: Roster, node: NodeId, why: str, change: AskChange) -> None:
+    def _turn(self, node: NodeId, wishes: Mapping[NodeId, Wish]) -> tuple[int, Why]:
+        return self._put_off.get(node, 0), wishes[node].why
+
+    def _is_void(self, wishes: Mapping[NodeId, Wish]) -> bool:
+        """Whether it is not wished for any more, or something else comes first."""
+        change = self._change
+        if change is None or change.node not in wishes or wishes[change.node].change != change:
+            return True
+        turn = self._turn(change.node, wishes)
+        return any(self._turn(node, wishes) < turn for node in wishes)
+
+    def _is_ready(self, partitions: int) -> bool:
+        home = self._home
+        fresh_s = FRESH_INTERVALS * home.tuning.gossip_interval_s
+        ready: set[int] = set()
+        for some, said_at in self._ready.values():
+            if home.now - said_at <= fresh_s:
+                ready |= some
+        if len(ready) > self._most:
+            self._most, self._grew_at = len(ready), home.now
+        waits_s = home.tuning.planning_patience_s
+        lost = [n for n in range(partitions) if home.now - max(self._owned_at.get(n, 0.0), self._planned_at) > waits_s]
+        return len(ready.union(lost)) >= partitions
+
+    def _count_lost_disk(self, wishes: Mapping[NodeId, Wish]) -> None:
+        """A node that comes back with another disk while it is being let in has had its turn: it may do so for ever."""
+        change = self._change
+        if change is not None and change.node in wishes and wishes[change.node].change.store_id not in (None, change.store_id):
+            self._put_off[change.node] = self._put_off.get(change.node, 0) + 1
+
+    def _count_waiting(self) -> None:
+        """No further partition has got ready for long: whoever was put off less comes first; then this one has twice as long."""
+        change, home = self._change, self._home
+        if change is not None:
+            times = self._put_off.get(change.node, 0)
+            if home.now - self._grew_at > home.tuning.planning_patience_s * (1 << times):
+                self._put_off[change.node] = times + 1
+
+    def _is_stale(self, node: NodeId) -> bool:
+        """Whether it asks no more. Who has asked out and is gone has said its last word."""
+        change, asked_at = self._asks[node]
+        if change.store_id is None and not self._home.is_live(node):
+            return False
+        return self._home.now - asked_at > FRESH_INTERVALS * self._home.tuning.gossip_interval_s
+
+    def _wishes(self, roster: Roster) -> dict[NodeId, Wish]:
+        home, tuning, copies = self._home, self._home.tuning, int(roster.settings["replicas"])
+        wishes: dict[NodeId, Wish] = {}
+        for node, since in self._down_since.items():
+            if node in roster.voters and home.now - since >= tuning.replace_after_s and len(roster.voters) > copies:
+                wishes[node] = Wish(Why.DEAD, AskChange(node, None, False))
+        for node, (change, _) in list(self._asks.items()):
+            store, known = change.store_id, roster.voters.get(node)
+            if self._is_stale(node) or known == store:
+                del self._asks[node]
+            elif store is None:
+                others = [other for other in roster.voters if other != node]
+                if any(other not in roster.witnesses for other in others):
+                    wishes[node] = Wish(Why.OUT if sum(map(home.is_live, others)) >= copies else Why.LOSS, change)
+            elif home.is_live(node) and home.stores.get(node, store) == store:
+                wishes[node] = Wish(Why.IN if known is None else Why.RETURN, change)
+        return wishes
+
+    def _plan(self, roster: Roster, node: NodeId, change: AskChange) -> None:
         voters = {name: store for name, store in roster.voters.items() if name != node}
         witnesses = tuple(name for name in roster.witnesses if name != node)
         if change.store_id is not None:
             voters[node] = change.store_id
             witnesses = tuple(sorted((*witnesses, node))) if change.witness else witnesses
-        self._node, self._why = node, why
+        self._change = change
         self._ready.clear()
-        self.plan = Roster(roster.version + 1, roster.cluster_id, dict(sorted(voters.items())), witnesses, roster.settings)
+        self._planned_at = self._grew_at = self._home.now
+        self._most = 0
+        self._number += 1
+        after = Roster(roster.version + 1, roster.cluster_id, dict(sorted(voters.items())), witnesses, roster.settings)
+        self.plan = Plan(after, self._number)

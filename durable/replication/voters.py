@@ -15,6 +15,8 @@ Read next: `replication`.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from durable.copies.effects import RosterChanged
 from durable.copies.messages import (
     Accepted,
@@ -43,6 +45,15 @@ NAMES_MAX = 1_024
 holds the key can invent names without end."""
 
 
+class _Planned(NamedTuple):
+    """A plan as it was last heard, and of whom."""
+
+    plan: Plan
+    sets: list[Members]
+    maker: NodeId
+    at: float
+
+
 class Voters:
     """The decided roster, the replica sets that follow from it, and what this node wants to have changed."""
 
@@ -62,7 +73,7 @@ class Voters:
         """Nodes of another cluster."""
         self.birth = Birth(home, loaded.found, witness=witness)
         self.planner = Planner(home)
-        self._planned: tuple[Roster, list[Members], NodeId, float] | None = None
+        self._planned: _Planned | None = None
         self._told_at: dict[NodeId, float] = {}
         self._at_rest = -1
         """The count of changes at which every partition was where the roster says."""
@@ -87,11 +98,18 @@ class Voters:
         wish = self.wishes.get(self.home.me)
         if wish is None or wish.store_id is not None or self.roster is None:
             return None
-        if not self.voter:
+        if self.home.me not in self.roster.voters:
             copies = needed_copies(self.home, self.replicas)
             return f"the others do not hold {copies} of its copies yet" if copies else None
-        away = ", ".join(node for node in self.roster.voters if not self.home.is_live(node))
-        return "a roster without it is not decided yet" + (f", and these voters are not there to do so: {away}" if away else "")
+        voters, next_ones = self.roster.voters, self._planned.plan.roster.voters if self._planned is not None else {}
+        away = ", ".join(node for node in voters if not self.home.is_live(node))
+        first = ", ".join(node for node in next_ones if next_ones[node] != voters.get(node))
+        return "a roster without it is not decided yet" + "".join(
+            [
+                f", and these voters are not there to do so: {away}" if away else "",
+                f", and before it this one is to be let in: {first}" if first else "",
+            ]
+        )
 
     @property
     def hello(self) -> Hello:
@@ -183,21 +201,24 @@ class Voters:
     def _move_on(self, roster: Roster) -> None:
         """R8, R9. Copies for those whom the roster, or its plan, brings in; the seal when they are made."""
         planned, home = self._planned, self.home
-        if planned is not None and (
-            planned[0].version <= roster.version or home.now - planned[3] > FRESH_INTERVALS * self.home.tuning.gossip_interval_s
-        ):
+        fresh_s = FRESH_INTERVALS * home.tuning.gossip_interval_s
+        if planned is not None and (planned.plan.roster.version <= roster.version or home.now - planned.at > fresh_s):
             planned = self._planned = None
         ready: list[int] = []
+        owned: list[int] = []
         if planned is None and self._at_rest == home.changes:
             self._plan(roster)
             return
         at_rest, self._at_rest = home.changes, -1
         for partition, replica in self.replicas.items():
             owner = replica.owner
-            if owner is None or partition == ROSTER or replica.generation > roster.version or not owner.in_office:
+            if owner is None or partition == ROSTER or not owner.in_office:
+                continue
+            owned.append(partition)
+            if replica.generation > roster.version:
                 continue
             goal = self.sets[partition]
-            then = goal if planned is None else planned[1][partition]
+            then = goal if planned is None else planned.sets[partition]
             owner.learn({**goal, **then})
             if goal != replica.members:
                 at_rest = -1
@@ -208,7 +229,7 @@ class Voters:
         if planned is None and at_rest == home.changes:
             self._at_rest = at_rest
         if planned is not None:
-            self._report(planned[2], PlanReady(planned[0].version, ready))
+            self._report(planned.maker, PlanReady(planned.plan.roster.version, planned.plan.number, ready, owned))
         self._plan(roster)
 
     def _report(self, to: NodeId, ready: PlanReady) -> None:
@@ -226,14 +247,14 @@ class Voters:
         if decided is not None:
             log.owner.seal(Seal(decided.version, decided.voters, decided))
         elif self.planner.plan is not None:
-            self.on_plan(self.home.me, Plan(self.planner.plan))
+            self.on_plan(self.home.me, self.planner.plan)
 
     def _forget_strangers(self) -> None:
         """Of whoever is alive, a voter, or has to do with a copy that is here, everything is kept. Of all others nothing need be:
         the first message of every frame says again what there is to know of its sender.
         """
         home, needed = self.home, set(self.peers())
-        needed.update([home.me], self.birth.founders, self._planned[0].voters if self._planned is not None else ())
+        needed.update([home.me], self.birth.founders, self._planned.plan.roster.voters if self._planned is not None else ())
         for replica in self.replicas.values():
             needed.update(replica.members, replica.next_members)
             needed.update(replica.owner.peers if replica.owner is not None else ())
@@ -298,5 +319,5 @@ class Voters:
         roster, known = plan.roster, self._planned
         if self.roster is None or roster.version != self.roster.version + 1 or not is_sound(roster, self.roster, self.home.tuning):
             return
-        sets = known[1] if known is not None and known[0] == roster else replica_sets(roster)
-        self._planned = (roster, sets, sender, self.home.now)
+        sets = known.sets if known is not None and known.plan.roster == roster else replica_sets(roster)
+        self._planned = _Planned(plan, sets, sender, self.home.now)

@@ -16,7 +16,7 @@ from durable import Context
 from durable.cli import main
 from durable.cluster import ClusterClient, ClusterConfig, ClusterNode
 from durable.copies.messages import SnapshotPiece
-from durable.errors import ClusterError, DurableError, NoQuorum, OutcomeUnknown, StoreCorrupted, StoreError
+from durable.errors import ClusterError, DurableError, JoinRejected, NoQuorum, OutcomeUnknown, StoreCorrupted, StoreError
 from durable.journal.keys import PARTITIONS, partition_of
 from durable.replication.transfer import Transfer
 from durable.storage import RocksDBStore
@@ -374,3 +374,33 @@ def test_a_mark_that_cannot_be_read_is_no_mark_of_trust(tmp_path: Path) -> None:
         (tmp_path / DISTRUSTED).write_text(text)
         with pytest.raises(StoreCorrupted, match="empty folder"):
             distrusted(tmp_path)
+
+
+def test_the_last_node_beside_a_witness_leaves_at_once() -> None:
+    """A witness runs nothing, and what the node holds stays in its folder: there is nobody to wait for."""
+
+    async def run() -> None:
+        nodes = [node_of("host-1", rpc_timeout=60.0), node_of("host-2", rpc_timeout=60.0, witness=True)]
+        seeds = [await node.start() for node in nodes]
+        await asyncio.gather(*(node.join(seeds=seeds) for node in nodes))
+        await owned_by_all(nodes)
+        async with asyncio.timeout(20):
+            await nodes[0].leave()
+        await nodes[1].close()
+
+    asyncio.run(run())
+
+
+def test_a_folder_is_not_opened_with_other_settings_than_its_cluster_was_born_with(tmp_path: Path) -> None:
+    async def run() -> None:
+        store = RocksDBStore.open(tmp_path)
+        async with node_of("host-1", NodeStorage.make(store)) as node:
+            await owned_by_all([node])
+        store.close()
+        store = RocksDBStore.open(tmp_path)
+        with pytest.raises(JoinRejected, match="replicas is 2 here and 3 there"):
+            async with node_of("host-1", NodeStorage.make(store), replicas=2):
+                pytest.fail("it was opened")
+        store.close()
+
+    asyncio.run(run())
