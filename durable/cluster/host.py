@@ -269,7 +269,9 @@ class Host:
     # The end
 
     async def leave(self, within_s: float) -> None:
-        """Hand over, and be taken out of the roster; return when nobody needs this node's copies, or after ``within_s``."""
+        """Hand over, and be taken out of the roster; return when nobody needs this node's copies or is there to take them over, or
+        after ``within_s``.
+        """
         core = self.core
         if core.roster is None or not core.roster.voters.keys() - {self._me, *core.roster.witnesses}:
             return  # nobody to leave anything to: a witness owns nothing
@@ -279,8 +281,8 @@ class Host:
             log.info("%s leaves, within %g s: %s", self._me, within_s, core.leaving)
         if not await self.log.until(lambda: core.may_leave, within_s):
             log.warning(
-                "%s goes after %g s, before the others can do without it (%s). Nothing is lost: they do without it when they can, "
-                "and until then it may be started again",
+                "%s goes after %g s, before the others can do without it (%s). Nothing is lost: it stays a voter, and what it holds "
+                "is in its folder. Start it again if something waits for it, and let it leave when the others are there",
                 self._me,
                 within_s,
                 core.leaving,

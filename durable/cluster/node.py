@@ -140,7 +140,7 @@ class ClusterNode(Face):
     # Coming and going
 
     async def start(self) -> NodeAddress:
-        """Listen, and be a cluster of one. Where others reach this node is returned. Raises `OSError`."""
+        """Listen, and be a cluster of one. Where others reach this node is returned. Raises `OSError`, `JoinRejected`."""
         if self._swim is not None:
             return self._swim.me.address
         loop = asyncio.get_running_loop()
@@ -148,21 +148,22 @@ class ClusterNode(Face):
         self._ended = loop.create_future()
         node_id = NodeId(self.config.node_id)
         random = Random(int.from_bytes(self._entropy.random_bytes(16), "big"))
-        self._swim = Swim(
+        swim = Swim(
             node_id,
             self.config.advertised(bound),
             boot=self._clock.now_ms() << BOOT_CHANCE_BITS | random.getrandbits(BOOT_CHANCE_BITS),
             random=random,
             tuning=self.config.tuning(),
         )
-        self._addresses[node_id] = self._swim.me.address
+        self._addresses[node_id] = swim.me.address
         if self._storage is not None:
-            self._open_host(self._storage, self._swim.me.address)
+            self._open_host(self._storage, swim.me.address)
+        self._swim = swim
         self._replace_ring()
         now = self._due = self._warn_at = loop.time()
-        self._swim.start(now)
-        self._carry_out(self._swim)
-        return self._swim.me.address
+        swim.start(now)
+        self._carry_out(swim)
+        return swim.me.address
 
     async def join(self, timeout_s: float | None = None, *, seeds: Sequence[NodeAddress] | None = None) -> None:
         """Start if need be, and return when the first seed has let this node in; the others are asked in the background.
@@ -224,7 +225,7 @@ class ClusterNode(Face):
         """Hand over what it owns and holds, tell the others, and close. Leaving twice is fine.
 
         Takes as long as it takes to copy what the others lack, at most ``rpc_timeout``. If they cannot do without it by then, it
-        goes as it is, and nothing is lost: they do when they can. Without a storage it takes up to two gossip intervals.
+        goes as it is, and nothing is lost: it stays a voter. Without a storage it takes up to two gossip intervals.
         """
         if self._swim is not None and self._ended is not None and not self._ended.done():
             if self._host is not None:

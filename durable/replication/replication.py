@@ -50,7 +50,7 @@ from durable.replication.home import Home
 from durable.replication.owner import Owner
 from durable.replication.reads import Reads
 from durable.replication.replica import Replica
-from durable.replication.standing import Role, copies_of, needed_copies, role_of
+from durable.replication.standing import Role, copies_of, role_of
 from durable.replication.transfer import serve
 from durable.replication.voters import Voters
 
@@ -178,9 +178,8 @@ class Replication:
 
     @property
     def may_leave(self) -> bool:
-        """Whether nobody needs this node: no voter has its name, and it has no copy that another must still take over."""
-        voters = self.roster.voters if self.roster is not None else ()
-        return self.home.me not in voters and not needed_copies(self.home, self.replicas)
+        """Whether nobody needs this node, or nobody is there who could take over what it holds."""
+        return self._voters.may_leave()
 
     @property
     def leaving(self) -> str | None:

@@ -12,19 +12,20 @@ wished for:
 why                 next roster                                               given up when
 ==================  ========================================================  ============================================
 a voter is back     with the disk that it has now: its copies are lacking     it is not alive, or has another disk again
-a node asks out     without it, if R voters that are alive remain             it is there, and asks no more
+a node asks out     without it, if R voters that are alive remain             it asks no more
 a node asks in      with it, and the disk that it has now                     it is not alive, or has another disk
-a node asks out     without it, also if less remain: who stays has the data   it is there, and asks no more
+a node asks out     without it, also if less remain: who stays has the data   it asks no more
 a voter is dead     without it, if R voters remain: after ``replace_after``   it is back
 ==================  ========================================================  ============================================
 
-The plan is told to all; the owner of each partition makes copies (learners) at those who would come in, and says when they are
-made. When all partitions are ready, the seal is written; decided, it spreads with everything that is sent. A partition that
-nobody owns is not waited for: it moves when it has an owner. A plan for which no further partition gets ready for a third of
-``rpc_timeout`` is put off until the others have had their turn, and then has twice as long.
+Nobody is let out if a majority of the others is not alive, or none that could own a partition. The plan is told to all; the owner
+of each partition makes copies (learners) at those who would come in, and says when they are made. When all partitions are ready,
+the seal is written; decided, it spreads with everything that is sent. A partition that nobody owns is not waited for: it moves when
+it has an owner. A plan for which no further partition gets ready for a third of ``rpc_timeout`` is put off until the others have
+had their turn, and then has twice as long.
 
-**Limits.** A lost majority is nothing that this can mend: an operator's explicit command, never automatic. The last voter that can
-own partitions is not let out. Read next: `reads`.
+**Limits.** A lost majority is nothing that this can mend: an operator's explicit command, never automatic. What is wished for is
+kept in memory: it is asked for until it is so. Read next: `reads`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ from durable.routing.ring import VIRTUAL_NODES_MAX, HashRing
 SETS_REMEMBERED = 16
 FRESH_INTERVALS = 5
 """A wish, a plan or a report that was not repeated for so long is forgotten."""
+DOUBLINGS_MAX = 5
+"""The longest turn of a plan that comes no nearer is so many times twice the first."""
 
 
 class Why(IntEnum):
@@ -54,6 +57,10 @@ class Why(IntEnum):
     IN = 2
     LOSS = 3
     DEAD = 4
+
+
+URGENCY = {Why.RETURN: 0, Why.OUT: 1, Why.IN: 1, Why.LOSS: 2, Why.DEAD: 3}
+"""A plan is given up for what is more urgent, and not for its like."""
 
 
 class Wish(NamedTuple):
@@ -107,6 +114,10 @@ class Planner:
         self._most = 0
         self._put_off: dict[NodeId, int] = {}
         """How often the plan for a node did not get ready."""
+        self._spent: dict[NodeId, float] = {}
+        """For how long its plans came no nearer before they were given up, since it was put off the last time."""
+        self.begun: dict[NodeId, None] = {}
+        """Who is known to have heard of a roster, and so has begun what is its own."""
         self._number = 0
         self.plan: Plan | None = None
 
@@ -121,8 +132,8 @@ class Planner:
 
     def forget_node(self, node: NodeId) -> None:
         """Nobody needs to know what it has said."""
-        self._asks.pop(node, None)
-        self._ready.pop(node, None)
+        for known in (self._asks, self._ready, self.begun):
+            known.pop(node, None)
 
     def forget(self) -> None:
         """A roster was decided, or this node does not own the roster any more."""
@@ -133,21 +144,24 @@ class Planner:
         """Every gossip interval, everywhere: who is down, and since when."""
         home, since = self._home, self._down_since
         self._down_since = {node: since.get(node, home.now) for node in roster.voters if not home.is_live(node)}
+        fresh_s = FRESH_INTERVALS * home.tuning.gossip_interval_s
+        self._asks = {node: ask for node, ask in self._asks.items() if home.now - ask[1] <= fresh_s}
 
     def beat(self, roster: Roster) -> Roster | None:
         """Every gossip interval, at the owner: the next roster, if it may be written now."""
         wishes, home = self._wishes(roster), self._home
         if self.plan is not None:
             if self._is_void(wishes):
-                self._count_lost_disk(wishes)
-                self.forget()
-            elif self._is_ready(int(roster.settings["partitions"])):
+                self._give_up(wishes)
+            elif self._is_ready(roster):
                 return self.plan.roster
             else:
                 self._count_waiting()
         if self.plan is None and wishes:
-            self._put_off = {node: times for node, times in self._put_off.items() if node in wishes}
-            node = min(wishes, key=lambda node: (*self._turn(node, wishes), node))
+            for kept in (self._put_off, self._spent):
+                for node in kept.keys() - wishes.keys() - roster.voters.keys():
+                    del kept[node]
+            node = min(wishes, key=lambda node: (self._put_off.get(node, 0), wishes[node].why, node))
             self._plan(roster, node, wishes[node].change)
         if self.plan is not None:
             for node in sorted({*roster.voters, *self.plan.roster.voters}):
@@ -155,19 +169,29 @@ class Planner:
                     home.send(node, self.plan)
         return None
 
-    def _turn(self, node: NodeId, wishes: Mapping[NodeId, Wish]) -> tuple[int, Why]:
-        return self._put_off.get(node, 0), wishes[node].why
-
     def _is_void(self, wishes: Mapping[NodeId, Wish]) -> bool:
-        """Whether it is not wished for any more, or something else comes first."""
+        """Whether it is not wished for any more, or something else is more urgent."""
         change = self._change
         if change is None or change.node not in wishes or wishes[change.node].change != change:
             return True
-        turn = self._turn(change.node, wishes)
-        return any(self._turn(node, wishes) < turn for node in wishes)
+        turns = {node: (self._put_off.get(node, 0), URGENCY[wish.why]) for node, wish in wishes.items()}
+        return min(turns.values()) < turns[change.node]
 
-    def _is_ready(self, partitions: int) -> bool:
-        home = self._home
+    def _give_up(self, wishes: Mapping[NodeId, Wish]) -> None:
+        """The time that it took counts, and a node that has another disk again has had its turn: else they could do so for ever."""
+        change, home = self._change, self._home
+        if change is not None:
+            node, times = change.node, self._put_off.get(change.node, 0)
+            spent_s = self._spent.get(node, 0.0) + home.now - self._grew_at
+            lost_disk = node in wishes and wishes[node].change.store_id not in (None, change.store_id)
+            if lost_disk or spent_s > home.tuning.planning_patience_s:
+                others = [self._put_off.get(other, 0) for other in wishes if other != node]
+                self._put_off[node], spent_s = max(times, min(times, max(others, default=0)) + 1), 0.0
+            self._spent[node] = spent_s
+        self.forget()
+
+    def _is_ready(self, roster: Roster) -> bool:
+        home, partitions = self._home, int(roster.settings["partitions"])
         fresh_s = FRESH_INTERVALS * home.tuning.gossip_interval_s
         ready: set[int] = set()
         for some, said_at in self._ready.values():
@@ -175,30 +199,20 @@ class Planner:
                 ready |= some
         if len(ready) > self._most:
             self._most, self._grew_at = len(ready), home.now
-        waits_s = home.tuning.planning_patience_s
-        lost = [n for n in range(partitions) if home.now - max(self._owned_at.get(n, 0.0), self._planned_at) > waits_s]
-        return len(ready.union(lost)) >= partitions
-
-    def _count_lost_disk(self, wishes: Mapping[NodeId, Wish]) -> None:
-        """A node that comes back with another disk while it is being let in has had its turn: it may do so for ever."""
-        change = self._change
-        if change is not None and change.node in wishes and wishes[change.node].change.store_id not in (None, change.store_id):
-            self._put_off[change.node] = self._put_off.get(change.node, 0) + 1
+        if roster.version > 1 or self.begun.keys() >= roster.voters.keys() - {home.me}:
+            waits_s = home.tuning.planning_patience_s
+            ready.update(n for n in range(partitions) if home.now - max(self._owned_at.get(n, 0.0), self._planned_at) > waits_s)
+        return len(ready) >= partitions
 
     def _count_waiting(self) -> None:
         """No further partition has got ready for long: whoever was put off less comes first; then this one has twice as long."""
         change, home = self._change, self._home
         if change is not None:
             times = self._put_off.get(change.node, 0)
-            if home.now - self._grew_at > home.tuning.planning_patience_s * (1 << times):
+            waited_s = self._spent.get(change.node, 0.0) + home.now - self._grew_at
+            if waited_s > home.tuning.planning_patience_s * (1 << min(times, DOUBLINGS_MAX)):
                 self._put_off[change.node] = times + 1
-
-    def _is_stale(self, node: NodeId) -> bool:
-        """Whether it asks no more. Who has asked out and is gone has said its last word."""
-        change, asked_at = self._asks[node]
-        if change.store_id is None and not self._home.is_live(node):
-            return False
-        return self._home.now - asked_at > FRESH_INTERVALS * self._home.tuning.gossip_interval_s
+                self._spent[change.node], self._grew_at = 0.0, home.now
 
     def _wishes(self, roster: Roster) -> dict[NodeId, Wish]:
         home, tuning, copies = self._home, self._home.tuning, int(roster.settings["replicas"])
@@ -206,14 +220,16 @@ class Planner:
         for node, since in self._down_since.items():
             if node in roster.voters and home.now - since >= tuning.replace_after_s and len(roster.voters) > copies:
                 wishes[node] = Wish(Why.DEAD, AskChange(node, None, False))
-        for node, (change, _) in list(self._asks.items()):
+        for node, (change, _) in self._asks.items():
             store, known = change.store_id, roster.voters.get(node)
-            if self._is_stale(node) or known == store:
-                del self._asks[node]
+            if known == store:
+                self._put_off.pop(node, None)
+                self._spent.pop(node, None)
             elif store is None:
                 others = [other for other in roster.voters if other != node]
-                if any(other not in roster.witnesses for other in others):
-                    wishes[node] = Wish(Why.OUT if sum(map(home.is_live, others)) >= copies else Why.LOSS, change)
+                alive = [other for other in others if home.is_live(other)]
+                if 2 * len(alive) > len(others) and any(other not in roster.witnesses for other in alive):
+                    wishes[node] = Wish(Why.OUT if len(alive) >= copies else Why.LOSS, change)
             elif home.is_live(node) and home.stores.get(node, store) == store:
                 wishes[node] = Wish(Why.IN if known is None else Why.RETURN, change)
         return wishes

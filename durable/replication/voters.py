@@ -92,6 +92,13 @@ class Voters:
         wish = self.wishes.get(self.home.me)
         return wish is not None and wish.store_id is not None and not self.voter
 
+    def may_leave(self) -> bool:
+        """Whether no voter has its name, or is planned to, and others hold its copies; or no other voter could own anything."""
+        home, voters = self.home, self.roster.voters if self.roster is not None else ()
+        if home.me in voters and not any(home.may_own(node) for node in voters if node != home.me):
+            return True
+        return home.me not in voters and not self.is_planned(home.me) and not needed_copies(home, self.replicas)
+
     @property
     def leaving(self) -> str | None:
         """What it still waits for, if it wants out, in words."""
@@ -110,6 +117,10 @@ class Voters:
                 f", and before it this one is to be let in: {first}" if first else "",
             ]
         )
+
+    def is_planned(self, node: NodeId) -> bool:
+        """Whether it would be a voter by the plan that was last heard."""
+        return self._planned is not None and node in self._planned.plan.roster.voters
 
     @property
     def hello(self) -> Hello:
@@ -142,7 +153,7 @@ class Voters:
             self.planner.watch(roster)
             self._move_on(roster)
         for node, change in self.wishes.items():
-            if roster is None or roster.voters.get(node) != change.store_id:
+            if roster is None or roster.voters.get(node) != change.store_id or (change.store_id is None and self.is_planned(node)):
                 self.planner.ask(change)
                 for peer in self.peers():
                     self.home.send(peer, change)
@@ -278,6 +289,8 @@ class Voters:
             self.foreign.add(sender)
             return
         self.foreign.discard(sender)
+        if hello.roster_version:
+            self.planner.begun[sender] = None
         if hello.stands == (sender in home.resting):
             home.changes += 1
         if hello.stands:
@@ -311,7 +324,7 @@ class Voters:
 
     def on_ask(self, sender: NodeId, change: AskChange) -> None:
         voters = self.roster.voters if self.roster is not None else ()
-        out = change.store_id is None and change.node in voters
+        out = change.store_id is None and (change.node in voters or change.node == sender)
         if out or (sender == change.node and self.home.stores[sender] == change.store_id):
             self.planner.ask(change)
 
