@@ -146,16 +146,15 @@ class ClusterNode(Face):
         loop = asyncio.get_running_loop()
         bound = await self._transport.open(self)
         self._ended = loop.create_future()
-        node_id = NodeId(self.config.node_id)
         random = Random(int.from_bytes(self._entropy.random_bytes(16), "big"))
         swim = Swim(
-            node_id,
+            NodeId(self.config.node_id),
             self.config.advertised(bound),
             boot=self._clock.now_ms() << BOOT_CHANCE_BITS | random.getrandbits(BOOT_CHANCE_BITS),
             random=random,
             tuning=self.config.tuning(),
         )
-        self._addresses[node_id] = swim.me.address
+        self._addresses[swim.me.node_id] = swim.me.address
         if self._storage is not None:
             self._open_host(self._storage, swim.me.address)
         self._swim = swim
