@@ -281,8 +281,8 @@ class Host:
             log.info("%s leaves, within %g s: %s", self._me, within_s, core.leaving)
         if not await self.log.until(lambda: core.may_leave, within_s):
             log.warning(
-                "%s goes after %g s, before the others can do without it (%s). Nothing is lost: it stays a voter, and what it holds "
-                "is in its folder. Start it again if something waits for it, and let it leave when the others are there",
+                "%s goes after %g s, before the others can do without it (%s). Nothing is lost: it stays a voter, and its folder "
+                "holds what it held. Start it again if something waits for it; let it leave when the others are there",
                 self._me,
                 within_s,
                 core.leaving,

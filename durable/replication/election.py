@@ -119,6 +119,11 @@ class Election:
         home.quiet.stir(self.replica)
         self.stage = stage
         self.due_at = None
+        self.wait_on()
+
+    def wait_on(self) -> None:
+        """Something came: a long log or snapshot takes as long as it takes."""
+        home = self.replica.home
         self.give_up_at = home.now + PATIENCE_INTERVALS * home.tuning.gossip_interval_s
 
     # The pre-vote

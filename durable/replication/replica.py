@@ -64,7 +64,7 @@ EPOCH_LEAP_MAX = 2**32
 """How far above what was promised here an epoch may be. With an election a second a copy misses so many in a century; and whoever
 holds the key cannot use up the numbers, which go to 2**64, with a few messages, so that nobody could campaign any more."""
 PIN_TAILS = 8
-"""While somebody fetches, the tail may grow to so many times its size before it is truncated all the same."""
+"""While somebody fetches, the tail may grow to so many times ``tail_bytes`` before it is truncated all the same."""
 
 
 class Replica:
@@ -105,6 +105,8 @@ class Replica:
         self.pinned_until = home.now
         self.ack_due = False
         self._see_seal()
+        if self.sealed and not self.next_generation and self.ready and applied == self.log.last:
+            self.applied = self.commit = applied - 1  # what comes with a seal was not written: apply it once more
         self._resume_move()
         home.quiet.stir(self)
 
@@ -349,7 +351,7 @@ class Replica:
         held = self.applied - log.base
         if held <= 2 * tuning.tail_entries and (log.bytes <= 2 * tuning.tail_bytes or held < 2):
             return
-        if self.home.now < self.pinned_until and held <= PIN_TAILS * tuning.tail_entries:
+        if self.home.now < self.pinned_until and log.bytes <= PIN_TAILS * tuning.tail_bytes:
             return
         base = self.applied - min(tuning.tail_entries, held // 2)
         deletes: list[Write] = [(log_key(self.partition, index), None) for index in range(log.base + 1, base + 1)]

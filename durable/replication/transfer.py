@@ -127,6 +127,8 @@ class Transfer:
 
     def _hear(self) -> None:
         self.heard_at, self.tries = self.replica.home.now, 0
+        if self.kind is Kind.CANDIDATE:
+            self.replica.election.wait_on()
 
     def _ask(self) -> None:
         partition = self.replica.partition
@@ -265,7 +267,7 @@ def serve(replica: Replica, sender: NodeId, fetch: Fetch) -> None:
         epoch == replica.promised and epoch[1] == sender and not replica.adopted(epoch)
     ):
         return
-    replica.pinned_until = home.now + 10 * home.tuning.gossip_interval_s
+    replica.pinned_until = home.now + home.tuning.rpc_timeout_s
     if fetch.start <= log.base:
         if replica.partition == ROSTER:
             return

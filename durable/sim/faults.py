@@ -6,7 +6,8 @@ nothing runs) is drawn anew. At the end `Storm.heal` takes everything back: node
 every way is open, disks are quick and whole. A node that was asked to leave and could not hand over in time is started again.
 
 **What may be lost.** Faults that lose synced data (a wiped disk, a failing fsync) are limited to `losses_max` machines: a cluster
-that keeps three copies promises to survive the loss of one, and nothing can survive the loss of all.
+that keeps three copies promises to survive the loss of one, and nothing can survive the loss of all. So no disk is lost where fewer
+than three voters stay, and when one was lost, nobody leaves three.
 
 Read next: `durable.sim.runs`.
 """
@@ -14,7 +15,7 @@ Read next: `durable.sim.runs`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from durable.copies.rows import ROSTER
 from durable.sim.disk import SYNC_S
 
 if TYPE_CHECKING:
+    from durable.cluster.host import Host
+    from durable.membership.member import NodeId
     from durable.sim.world import SimWorld
 
 Ending = Callable[[], object]
@@ -35,6 +38,8 @@ CALL_BACK_S = 40.0
 
 RUNNING_MIN = 3
 """No node is asked to leave when so few run."""
+
+COPIES = 3
 
 
 @dataclass(frozen=True)
@@ -125,15 +130,21 @@ class Storm:
         """Start again who had to go before the others held what it held, as its operator is told: it still has a vote, or a copy of
         a partition that nobody owns without it.
         """
-        hosts = [host for host in (getattr(process.node, "_host", None) for process in self.world.running()) if host is not None]
-        rosters = [host.core.roster for host in hosts if host.core.roster is not None]
-        needed = {*(max(rosters, key=lambda roster: roster.version).voters if rosters else ())}
+        hosts, needed = self._hosts(), {*self._voters()}
         owned = {partition for host in hosts for partition in host.owned_now}
         for host in hosts:
             needed.update(*(copy.members for number, copy in host.core.replicas.items() if number not in {*owned, ROSTER}))
         for name in [name for name in self.left if name in needed and not self.world.machines[name].running]:
             del self.left[name]
             self.world.start(name)
+
+    def _hosts(self) -> list[Host]:
+        return [host for host in (getattr(process.node, "_host", None) for process in self.world.running()) if host is not None]
+
+    def _voters(self) -> Collection[NodeId]:
+        """Of the newest roster that a running node knows; nobody if there is none."""
+        rosters = [host.core.roster for host in self._hosts() if host.core.roster is not None]
+        return max(rosters, key=lambda roster: roster.version).voters if rosters else ()
 
     # What faults use
 
@@ -190,8 +201,13 @@ class Storm:
         self.world.network.faults = faults
         self.world.note("network", f"has {faults}")
 
+    def stay(self, *gone: str) -> int:
+        """How many voters there would be, as far as anybody knows, when all who leave have left."""
+        voters = self._voters() or self.world.machines
+        return len({*map(str, voters)} - self.left.keys() - {*gone})
+
     def may_lose(self, name: str) -> bool:
-        if name not in self.lost and len(self.lost) >= self.losses_max:
+        if (name not in self.lost and len(self.lost) >= self.losses_max) or self.stay() < COPIES:
             return False
         self.lost[name] = None
         return True
@@ -323,6 +339,8 @@ def _shrink(storm: Storm) -> Ending | None:
     if len(running) <= RUNNING_MIN:
         return None
     name = storm.random.choice(running)
+    if storm.lost and storm.stay(name) < COPIES:
+        return None
     storm.left[name] = None
     storm.world.leave(name)
     return lambda: None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import pytest
 from replicacluster import Cluster
 
+from durable.copies.messages import SnapshotPiece, decode, encode
 from durable.errors import NoQuorum, NotOwner, Overloaded
+from durable.membership.member import NodeId
 
 
 def trio(**tuning: object) -> Cluster:
@@ -257,3 +261,60 @@ def test_handing_over_everything_leaves_a_node_without_partitions() -> None:
     cluster.run(2, until=lambda: cluster.core("a").owned == () and cluster.all_owned())
     cluster.run(30)
     assert "a" not in cluster.owners().values() and cluster.all_owned()
+
+
+class SlowLink(Cluster):
+    """Pieces of a snapshot take 50 ms each, one behind the other; everything else passes them."""
+
+    def carry(self, sender: NodeId, to: NodeId, frame: bytes) -> None:
+        hello, *messages = decode(frame)
+        free = self.__dict__.setdefault("free", defaultdict(float))
+        for piece in [one for one in messages if isinstance(one, SnapshotPiece)]:
+            free[sender, to] = max(free[sender, to], self.now) + 0.05
+            part = encode([hello, piece])
+            self.at(free[sender, to], lambda part=part: self.hosts[to].receive(sender, part))  # type: ignore[misc]
+        rest = [one for one in messages if not isinstance(one, SnapshotPiece)]
+        if rest:
+            super().carry(sender, to, encode([hello, *rest]))
+
+
+@pytest.mark.parametrize("why", ["witness", "leaving"])
+def test_a_candidate_waits_for_a_snapshot_as_long_as_pieces_come(why: str) -> None:
+    """Nobody else may own, and the snapshot takes longer than an election without news would be waited for."""
+    cluster = SlowLink("a", "b", "c", partitions=1, witnesses=["c"] if why == "witness" else [], tail_entries=2).born("a", "b", "c")
+    cluster.run(8)
+    owner = owner_of(cluster)
+    behind, third = [name for name in "abc" if name != owner]
+    cluster.kill(behind)
+    cluster.run(2)
+    for number in range(300):
+        cluster[owner].append(0, b"%03d" % number + bytes(60))
+        cluster.run(0.01)
+    cluster.run(2)
+    if why == "leaving":
+        cluster.core(third).hand_over_all(cluster.now)
+    cluster.kill(owner)
+    cluster.start(behind)
+    cluster.run(20, until=cluster.all_owned)
+    assert cluster.owners() == {0: behind} and len(cluster[behind].rows(0)) == 300
+
+
+def test_a_copy_that_lags_catches_up_although_its_partition_is_written_all_the_time() -> None:
+    """More is written while the snapshot travels than a tail holds. If that were truncated, the next snapshot would follow."""
+    cluster = SlowLink("a", "b", "c", partitions=1, tail_entries=8).born("a", "b", "c")
+    cluster.run(8)
+    owner = owner_of(cluster)
+    behind = next(name for name in "abc" if name != owner)
+    cluster.kill(behind)
+    cluster.run(2)
+
+    def write_for(seconds: float) -> None:
+        for number in range(int(seconds * 20)):
+            cluster[owner].append(0, b"%03d" % (number % 300) + bytes(60))
+            cluster.run(0.05)
+
+    write_for(20)
+    cluster.start(behind)
+    write_for(20)
+    last = cluster.core(owner).status(0).last  # type: ignore[union-attr]
+    assert cluster.core(behind).status(0).last >= last - 1  # type: ignore[union-attr]

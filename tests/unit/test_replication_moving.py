@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
 
+import pytest
 from replicacluster import Cluster, cluster_with_data, copies, entries_of_all, join, settle, write
 
 from durable.cluster.founding import Founding
 from durable.copies.messages import ZERO, BaseHeld
+from durable.copies.rows import applied_key, is_seal, log_key
 from durable.membership.member import NodeAddress, NodeId
+from durable.ports import Batch
 from durable.replication import ROSTER
 from durable.replication.moving import Move
 from durable.replication.transfer import Kind, Transfer
@@ -378,3 +381,34 @@ def test_a_copy_gives_up_a_source_whose_disk_is_another_one_and_takes_what_the_t
     cluster.run(40, until=lambda: 0 in cluster.owners())
     assert cluster.owners()[0] in (holder, lacking)
     assert cluster[lacking].rows(0) == cluster[holder].rows(0) == [b"1"]
+
+
+def test_a_seal_that_was_applied_without_what_comes_with_it_is_applied_again() -> None:
+    """The two are effects one behind the other. Whoever carries them out may stop in between."""
+
+    class PowerCut(Exception):
+        pass
+
+    cluster = Cluster("a", partitions=1, replicas=2).born("a")
+    cluster.run(1)
+    write(cluster, b"1")
+    cluster.run(2)
+    disk = cluster["a"].disk
+    whole = disk.write
+
+    def until_the_seal(clear: Sequence[bytes], rows: Batch) -> None:
+        whole(clear, rows)
+        applied = dict(rows).get(applied_key(0))
+        if applied is not None and is_seal(disk.rows[log_key(0, int.from_bytes(applied, "big"))]):
+            raise PowerCut
+
+    disk.write = until_the_seal  # type: ignore[method-assign]
+    join(cluster, "b")
+    with pytest.raises(PowerCut):
+        cluster.run(30)
+    disk.write = whole  # type: ignore[method-assign]
+    disk.sync()
+    cluster["a"].stop()
+    cluster.start("a")
+    settle(cluster, 2)
+    assert entries_of_all(cluster) == {(b"1",)}
