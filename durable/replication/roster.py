@@ -59,10 +59,6 @@ class Why(IntEnum):
     DEAD = 4
 
 
-URGENCY = {Why.RETURN: 0, Why.OUT: 1, Why.IN: 1, Why.LOSS: 2, Why.DEAD: 3}
-"""A plan is given up for what is more urgent, and not for its like."""
-
-
 class Wish(NamedTuple):
     """A change that may be planned now."""
 
@@ -152,7 +148,7 @@ class Planner:
         wishes, home = self._wishes(roster), self._home
         if self.plan is not None:
             if self._is_void(wishes):
-                self._give_up(wishes)
+                self._give_up()
             elif self._is_ready(roster):
                 return self.plan.roster
             else:
@@ -161,7 +157,7 @@ class Planner:
             for kept in (self._put_off, self._spent):
                 for node in kept.keys() - wishes.keys() - roster.voters.keys():
                     del kept[node]
-            node = min(wishes, key=lambda node: (self._put_off.get(node, 0), wishes[node].why, node))
+            node = min(wishes, key=lambda node: (*self._turn(node, wishes), node))
             self._plan(roster, node, wishes[node].change)
         if self.plan is not None:
             for node in sorted({*roster.voters, *self.plan.roster.voters}):
@@ -174,20 +170,21 @@ class Planner:
         change = self._change
         if change is None or change.node not in wishes or wishes[change.node].change != change:
             return True
-        turns = {node: (self._put_off.get(node, 0), URGENCY[wish.why]) for node, wish in wishes.items()}
-        return min(turns.values()) < turns[change.node]
+        turn = self._turn(change.node, wishes)
+        return any(self._turn(node, wishes) < turn for node in wishes)
 
-    def _give_up(self, wishes: Mapping[NodeId, Wish]) -> None:
-        """The time that it took counts, and a node that has another disk again has had its turn: else they could do so for ever."""
+    def _turn(self, node: NodeId, wishes: Mapping[NodeId, Wish]) -> tuple[int, Why]:
+        return self._put_off.get(node, 0), wishes[node].why
+
+    def _give_up(self) -> None:
+        """The time that it took counts: who comes and goes could make the others wait for ever."""
         change, home = self._change, self._home
         if change is not None:
-            node, times = change.node, self._put_off.get(change.node, 0)
-            spent_s = self._spent.get(node, 0.0) + home.now - self._grew_at
-            lost_disk = node in wishes and wishes[node].change.store_id not in (None, change.store_id)
-            if lost_disk or spent_s > home.tuning.planning_patience_s:
-                others = [self._put_off.get(other, 0) for other in wishes if other != node]
-                self._put_off[node], spent_s = max(times, min(times, max(others, default=0)) + 1), 0.0
-            self._spent[node] = spent_s
+            spent_s = self._spent.pop(change.node, 0.0) + home.now - self._grew_at
+            if spent_s > home.tuning.planning_patience_s:
+                self._put_off[change.node] = self._put_off.get(change.node, 0) + 1
+            else:
+                self._spent[change.node] = spent_s
         self.forget()
 
     def _is_ready(self, roster: Roster) -> bool:
@@ -209,10 +206,9 @@ class Planner:
         change, home = self._change, self._home
         if change is not None:
             times = self._put_off.get(change.node, 0)
-            waited_s = self._spent.get(change.node, 0.0) + home.now - self._grew_at
-            if waited_s > home.tuning.planning_patience_s * (1 << min(times, DOUBLINGS_MAX)):
+            if home.now - self._grew_at > home.tuning.planning_patience_s * (1 << min(times, DOUBLINGS_MAX)):
                 self._put_off[change.node] = times + 1
-                self._spent[change.node], self._grew_at = 0.0, home.now
+                self._grew_at = home.now
 
     def _wishes(self, roster: Roster) -> dict[NodeId, Wish]:
         home, tuning, copies = self._home, self._home.tuning, int(roster.settings["replicas"])

@@ -153,7 +153,7 @@ class Voters:
             self.planner.watch(roster)
             self._move_on(roster)
         for node, change in self.wishes.items():
-            if roster is None or roster.voters.get(node) != change.store_id or (change.store_id is None and self.is_planned(node)):
+            if roster is None or roster.voters.get(node) != change.store_id:
                 self.planner.ask(change)
                 for peer in self.peers():
                     self.home.send(peer, change)
@@ -324,7 +324,7 @@ class Voters:
 
     def on_ask(self, sender: NodeId, change: AskChange) -> None:
         voters = self.roster.voters if self.roster is not None else ()
-        out = change.store_id is None and (change.node in voters or change.node == sender)
+        out = change.store_id is None and change.node in voters
         if out or (sender == change.node and self.home.stores[sender] == change.store_id):
             self.planner.ask(change)
 
