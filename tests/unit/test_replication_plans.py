@@ -95,7 +95,7 @@ def test_who_leaves_without_loss_does_not_wait_for_a_newcomer_that_cannot_be_fil
     cluster.core(new).ask_in(cluster.now)
     cluster.run(3)
     leave(cluster, old[0])
-    cluster.run(0.6 * PATIENCE_S, until=lambda: cluster.core(old[0]).may_leave)
+    cluster.run(PATIENCE_S, until=lambda: cluster.core(old[0]).may_leave)
 
 
 def test_a_newcomer_that_cannot_be_filled_holds_a_leave_up_for_a_while_and_the_leaving_one_says_so() -> None:
