@@ -145,7 +145,7 @@ class ClusterClient(Face):
         likely = self._router.candidates(partition, self._remote.replicas)
         within_s = self._remote.rpc_timeout_s / 3
         if not any(await gathered([self._remote.learn_from(node, within_s) for node in likely])):
-            raise NoQuorum(partition, 0, self._remote.replicas // 2 + 1)
+            raise NoQuorum(partition, 0, self._remote.replicas // 2 + 1, asked=True)
         route = self._router.route_partition(partition)
         assert isinstance(route, Remote), "a client owns nothing"
         return route.owner

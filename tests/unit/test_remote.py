@@ -308,6 +308,23 @@ async def test_an_answer_is_an_answer_also_when_it_is_an_error() -> None:
 
 
 @asynchronous
+async def test_what_was_too_much_at_the_end_is_said_to_be_that_and_nobody_is_told_to_bring_back_nodes() -> None:
+    for script in ([Overloaded("full")], [NO_QUORUM, Overloaded("full")]):
+        assert isinstance(await end_of(raising(*script), looks), Overloaded), script
+    assert isinstance(await end_of(raising(UNKNOWN, Overloaded("full")), submits), OutcomeUnknown)
+
+
+@asynchronous
+async def test_who_only_asked_is_not_told_that_nothing_was_accepted() -> None:
+    for script in (NO_QUORUM, NotOwner(3)):
+        asked, submitted = await end_of(raising(script), looks), await end_of(raising(script), submits)
+        assert isinstance(asked, NoQuorum) and isinstance(submitted, NoQuorum)
+        assert (asked.have, asked.need) == (submitted.have, submitted.need)
+        assert "Nothing was accepted" in str(submitted) and "accepted" not in str(asked).replace("what was accepted waits", "")
+        assert "Ask again" in str(asked) and type(asked.__cause__) is type(submitted.__cause__)
+
+
+@asynchronous
 async def test_nobody_there_was_never_recorded() -> None:
     async with stations(ScriptedDesk(lambda *_: None)) as (a,):
         with pytest.raises(NoQuorum):
@@ -376,7 +393,7 @@ async def test_who_asks_all_waits_a_little_where_there_is_too_much_to_do() -> No
     full, once = raising(Overloaded("full")), raising(Overloaded("full"), ["id-1"])
     async with stations(ScriptedDesk(lambda *_: None), full, once) as (a, b, c):
         desk = remote(a, {"node-1": b.address}, rpc_timeout_s=2.0)
-        with pytest.raises(NoQuorum):
+        with pytest.raises(Overloaded, match="full"):
             await desk.listing(None, None, None, 10, None)
         assert 3 < len(full.asked) < 12, "with pauses that grow"
         desk = remote(a, {"node-1": c.address})
