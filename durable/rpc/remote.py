@@ -156,7 +156,7 @@ class RemoteDesk:
         return found
 
     async def fork(self, new_id: str, at: int, rows: list[Row], request_id: str) -> None:
-        await self._write(new_id, Fork(new_id, at, rows, request_id), request_id)
+        await self._write(new_id, Fork(new_id, at, rows, request_id), new_id)
 
     async def export(self, workflow_id: str) -> str:
         text: str = await self._read(workflow_id, Export(workflow_id))
