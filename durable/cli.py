@@ -300,6 +300,8 @@ def _target(target: str) -> Workflow[Any, Any] | None:
 def _submit(options: argparse.Namespace) -> int:
     async def ask(cluster: ClusterClient) -> tuple[str, Any]:
         handle = await cluster.submit(options.workflow, options.input, options.id)
+        if options.wait and options.id is None:
+            _complain(f"waits for {handle.workflow_id}. If it breaks off, ask again with --id {handle.workflow_id}")
         return handle.workflow_id, await handle.result() if options.wait else None
 
     workflow_id, result = _of_cluster(options, ask)

@@ -29,7 +29,7 @@
     ├── Overloaded                the caller: try again later; nothing was accepted
     ├── ClusterError              the cluster: ask elsewhere, or later
     │   ├── NotOwner                  the partition is run by another node: ask that one
-    │   ├── NoQuorum                  too few of the partition's replicas answer; nothing was accepted
+    │   ├── NoQuorum                  too few of the partition's replicas answer; nothing was accepted, or told
     │   ├── EmptyRing                 no node is on the ring, so nobody owns the key
     │   ├── NotSecured                it would listen beyond this machine without a key; it did not start
     │   ├── Unreachable               nobody answered at an address
@@ -185,16 +185,26 @@ class NotOwner(ClusterError):
 
 
 class NoQuorum(ClusterError):
-    """Of the ``need`` replicas that must keep what is written to a partition, only ``have`` answer."""
+    """Of the ``need`` replicas that must keep what is written to a partition, only ``have`` answer.
 
-    def __init__(self, partition: int, have: int, need: int, retry_after_s: float = 1.0) -> None:
-        super().__init__(partition, have, need, retry_after_s)
+    ``asked``: it is said to somebody who wanted to know something, and nothing to be written.
+    """
+
+    def __init__(self, partition: int, have: int, need: int, retry_after_s: float = 1.0, asked: bool = False) -> None:
+        super().__init__(partition, have, need, retry_after_s, asked)
         self.partition = partition
         self.have = have
         self.need = need
         self.retry_after_s = retry_after_s
+        self.asked = asked
 
     def __str__(self) -> str:
+        if self.asked:
+            return (
+                f"partition {self.partition} has {self.have} of the {self.need} replicas that it needs to answer. Nothing that "
+                "was acknowledged is lost: what was accepted waits until they are back, and need not be submitted again. Ask "
+                f"again in {self.retry_after_s:g} s or later, or bring back the nodes that are missing."
+            )
         return (
             f"partition {self.partition} has {self.have} of the {self.need} replicas that it needs. Nothing was accepted, and "
             f"nothing that was acknowledged is lost. Try again in {self.retry_after_s:g} s, with the same id, or bring back "

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from durable.errors import ProtocolError
+from durable.errors import ProtocolError, Unreachable
 from durable.membership.member import Member, NodeAddress, NodeId
 from durable.ports import Transport
 from durable.replication.standing import Role
@@ -38,15 +38,22 @@ class NodeView(msgspec.Struct, frozen=True):
 
     ``health`` is 0 for a node that is well, up to 8 for one that notices that it cannot keep up. ``roles`` says of every member,
     and of every voter that is no member any more, what it is to the journals; ``copies`` is about the node itself. Without a
-    storage it knows neither.
+    storage it knows neither. ``cluster_name`` is empty if it does not say.
     """
 
     node_id: NodeId
     members: tuple[Member, ...]
     dropped: Mapping[str, int]
     health: int
+    cluster_name: str = ""
     roles: Mapping[NodeId, Role] = {}
     copies: Copies | None = None
+
+    def strange(self, cluster_name: str) -> str:
+        """Why it is nothing to whoever wants this cluster; empty if it is. A key would have told before: there may be none."""
+        if self.cluster_name in ("", cluster_name):
+            return ""
+        return f"{self.node_id} is a node of the cluster {self.cluster_name!r}, and not of {cluster_name!r}"
 
 
 _decoder = msgspec.msgpack.Decoder(NodeView)
@@ -63,7 +70,10 @@ async def ask_node(
     """
     to = NodeAddress.parse(address) if isinstance(address, str) else address
     secrets = [part.strip() for part in secret_key.split(",")] if isinstance(secret_key, str) else list(secret_key or ())
-    return await ask_through(SocketTransport(to, seal_of(secrets, cluster_name)), to)
+    view = await ask_through(SocketTransport(to, seal_of(secrets, cluster_name)), to)
+    if strange := view.strange(cluster_name):
+        raise Unreachable(strange)
+    return view
 
 
 async def ask_through(transport: Transport, to: NodeAddress) -> NodeView:

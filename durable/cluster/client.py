@@ -74,6 +74,8 @@ class ClusterClient(Face):
         secrets = [part.strip() for part in secret_key.split(",")] if isinstance(secret_key, str) else list(secret_key or ())
         entropy = entropy or SystemEntropy()
         self._seeds = [NodeAddress.parse(seed) if isinstance(seed, str) else seed for seed in seeds]
+        self._cluster_name = cluster_name
+        self._strange = ""
         self._transport = transport or SocketTransport(None, seal_of(secrets, cluster_name))
         self._peers = Peers(self._transport)
         self._calls = RpcClient(self._peers)
@@ -145,7 +147,7 @@ class ClusterClient(Face):
         likely = self._router.candidates(partition, self._remote.replicas)
         within_s = self._remote.rpc_timeout_s / 3
         if not any(await gathered([self._remote.learn_from(node, within_s) for node in likely])):
-            raise NoQuorum(partition, 0, self._remote.replicas // 2 + 1)
+            raise NoQuorum(partition, 0, self._remote.replicas // 2 + 1, asked=True)
         route = self._router.route_partition(partition)
         assert isinstance(route, Remote), "a client owns nothing"
         return route.owner
@@ -164,11 +166,13 @@ class ClusterClient(Face):
 
     async def _look(self) -> NodeView:
         """Ask everybody, and put whom anybody takes for live on the ring."""
+        self._strange = ""
         addresses = dict.fromkeys([*self._seeds, *(one.address for one in self._known.values())])
         views = await gathered([self._view(to) for to in addresses])
         if not views:
+            why = self._strange or "Is it up, and are its key and name these?"
             named = ", ".join(str(one) for one in addresses)
-            raise Unreachable(f"none of {named} answers. Is the cluster up, and are its key and name these?")
+            raise Unreachable(f"none of {named} answers for this cluster. {why}")
         live: dict[NodeId, Member] = {}
         for member in (member for view in views for member in view.members):
             known = live.get(member.node_id)
@@ -186,7 +190,11 @@ class ClusterClient(Face):
         return max(views, key=lambda view: sum(member.status.is_live for member in view.members))
 
     async def _view(self, to: NodeAddress) -> NodeView:
-        return await ask_through(self._transport, to)
+        view = await ask_through(self._transport, to)
+        if strange := view.strange(self._cluster_name):
+            self._strange = f"{strange}, at {to}"
+            raise Unreachable(strange)
+        return view
 
     # What the transport calls
 

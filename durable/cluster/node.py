@@ -308,7 +308,7 @@ class ClusterNode(Face):
         swim, now = self._running()
         aged = tuple([replace(one, since=max(0.0, now - one.since)) for one in swim.members()])
         standing = self._host.standing(aged) if self._host is not None else ()
-        return NodeView(swim.me.node_id, aged, self.dropped(), swim.health.score, *standing)
+        return NodeView(swim.me.node_id, aged, self.dropped(), swim.health.score, self.config.cluster_name, *standing)
 
     def dropped(self) -> dict[str, int]:
         """How many packets were dropped, by reason: forged, replayed, foreign, unreadable, too long, ..."""

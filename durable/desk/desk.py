@@ -11,7 +11,7 @@ asked again         is recognised by
 =================== ======================================================================================
 submit              the workflow id, which the caller chooses before the first try; same workflow and input
 send                its key; without one, a second send is a second message
-fork                the request id, recorded beside the new execution
+fork                the new id, chosen as for submit; same origin and point, by the request id recorded beside it
 cancel pause resume nature: done twice is done once
 post                the sender's number for it (see `durable.runtime.post`)
 the others          they change nothing, or (purge) what is gone is gone

@@ -10,13 +10,14 @@ Read next: `durable.desk.handle`.
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
 from durable.desk.desk import Desk
 from durable.desk.handle import WorkflowHandle
 from durable.desk.listing import Executions, Purged
-from durable.errors import DurableError, NotRegistered, WorkflowCancelled, WorkflowFailed
+from durable.errors import DurableError, NotRegistered, OutcomeUnknown, WorkflowCancelled, WorkflowFailed
 from durable.journal import failures, keys
 from durable.journal.codec import ANY, MISSING, ValueType, encode_value
 from durable.journal.entries import Status, StatusRow, WorkflowMetadata
@@ -121,17 +122,25 @@ class Face:
         await self._desk.send(workflow_id, channel, value_json, key)
 
     async def _fork(self, workflow_id: str, at: int, new_id: str | None) -> str:
-        request_id = self._entropy.random_bytes(4).hex()
         if new_id is None:
-            new_id = f"{workflow_id}.fork-{request_id}"
+            new_id = f"{workflow_id}.fork-{self._entropy.random_bytes(4).hex()}"
         keys.id_bytes(new_id)
         rows = await self._desk.rows_before(workflow_id, at)
-        await self._desk.fork(new_id, at, rows, request_id)
+        try:
+            await self._desk.fork(new_id, at, rows, _fork_request(workflow_id, at, new_id))
+        except OutcomeUnknown as error:
+            again = f"The id is that of the new execution: fork({at}, workflow_id={new_id!r}) is recognised."
+            raise OutcomeUnknown(f"{error}. {again}", new_id) from error
         return new_id
 
     def _glance(self, workflow_id: str) -> WorkflowMetadata | str:
         """What a repr shows of an execution, without waiting; or in words why there is nothing to show."""
         return "ask it: await handle.metadata()"
+
+
+def _fork_request(workflow_id: str, at: int, new_id: str) -> str:
+    """The same for the same fork, whoever asks for it, and however often."""
+    return hashlib.blake2b(f"fork {at} {workflow_id}\0{new_id}".encode(), digest_size=12).hexdigest()
 
 
 def _outcome(workflow_id: str, row: StatusRow, result_type: ValueType[Any]) -> Any:

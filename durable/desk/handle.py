@@ -73,6 +73,9 @@ class WorkflowHandle(Generic[R]):
     async def fork(self, at: int, workflow_id: str | None = None) -> WorkflowHandle[R]:
         """A new execution with the journal before operation ``at``; from there it runs afresh.
 
+        With a ``workflow_id`` it can be repeated: the same fork gives the execution that is there, and whatever else has that id
+        raises `WorkflowAlreadyExists`. Without one, each is another one.
+
         Work in flight at that place is done again under new idempotency keys; unread messages stay behind.
         """
         new_id = await self._face._fork(self.workflow_id, at, workflow_id)

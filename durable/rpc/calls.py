@@ -12,6 +12,8 @@ nobody could be called             `Unreachable`: it was not sent
 the link was lost, or the          `Unanswered`, an `Unreachable`: it was sent, and may have been done
 deadline came
 `CALLS_MAX` under way on the link  `Overloaded`: it was not sent (the far side keeps the same bound, and says the same)
+`WAITS_MAX` waits for results      the same; no other request is in their way, nor are they in the way of any other: what would
+                                   end them may be a request on the same link
 =================================  ==========================================================================================
 
 **Limits.** An answer is a frame: one that is longer than a link takes comes as a `ClusterError`. Requests of one link are begun
@@ -26,7 +28,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
@@ -53,7 +55,8 @@ if TYPE_CHECKING:
     from durable.membership.member import NodeAddress
     from durable.ports import Link
 
-CALLS_MAX = 10_000
+CALLS_MAX, WAITS_MAX = 10_000, 10_000
+T = TypeVar("T")
 
 log = logging.getLogger("durable")
 _encoder = msgspec.msgpack.Encoder()
@@ -64,6 +67,29 @@ _NOTHING = msgspec.Raw(_encoder.encode(None))
 _BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
+class _UnderWay(dict[int, T], Generic[T]):
+    """What is under way on one link, by number. Waits for results are counted apart from all else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waits: set[int] = set()
+
+    def full(self, request: Request) -> str:
+        """Of what there is too much for one more; empty if there is room."""
+        if isinstance(request, Outcome):
+            return f"{WAITS_MAX:,} waits for results" if len(self._waits) >= WAITS_MAX else ""
+        return f"{CALLS_MAX:,} requests" if len(self) - len(self._waits) >= CALLS_MAX else ""
+
+    def begin(self, number: int, request: Request, one: T) -> None:
+        self[number] = one
+        if isinstance(request, Outcome):
+            self._waits.add(number)
+
+    def end(self, number: int) -> T | None:
+        self._waits.discard(number)
+        return self.pop(number, None)
+
+
 class RpcClient:
     """Asks. Frames that begin with `ANSWER` are for `frame`."""
 
@@ -71,7 +97,7 @@ class RpcClient:
         self._peers = peers
         self._dropped = peers.dropped
         self._number = 0
-        self._under_way: dict[Link, dict[int, tuple[type, asyncio.Future[Any]]]] = {}
+        self._under_way: dict[Link, _UnderWay[tuple[type, asyncio.Future[Any]]]] = {}
 
     async def call(self, to: NodeAddress, request: Request, within_s: float) -> Any:
         """The answer, of the type that `ANSWERS` says. Raises what the table above says."""
@@ -91,9 +117,9 @@ class RpcClient:
                 self._forget(*sent)
 
     def _send(self, link: Link, request: Request) -> tuple[int, asyncio.Future[Any]]:
-        waiting = self._under_way.setdefault(link, {})
-        if len(waiting) >= CALLS_MAX:
-            raise Overloaded(f"{CALLS_MAX:,} requests to {link.peer} are under way. Nothing was sent: ask again later")
+        waiting = self._under_way.setdefault(link, _UnderWay())
+        if full := waiting.full(request):
+            raise Overloaded(f"{full} at {link.peer} are under way. Nothing was sent: ask again later")
         self._number = number = self._number + 1
         try:
             queued = link.send(REQUEST + _encoder.encode(Ask(number, request)))
@@ -104,20 +130,20 @@ class RpcClient:
                 self._under_way.pop(link, None)
             raise Unreachable(f"nothing can be sent to {link.peer} now. Nothing was sent")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        waiting[number] = type(request), future
+        waiting.begin(number, request, (type(request), future))
         return number, future
 
     def _forget(self, link: Link, number: int) -> None:
-        waiting = self._under_way.get(link, {}).pop(number, None)
-        if waiting is not None:  # it has not been answered
+        waiting = self._under_way.get(link)
+        if waiting is not None and waiting.end(number) is not None:  # it has not been answered
             link.send(REQUEST + _encoder.encode(Ask(number, Forget())))
 
     def frame(self, link: Link, data: bytes) -> None:
         """An answer, without its first byte."""
         try:
             answer = _answers.decode(data)
-            waiting = self._under_way.get(link, {})
-            if answer.number not in waiting:
+            waiting = self._under_way.get(link)
+            if waiting is None or answer.number not in waiting:
                 return  # nobody waits for it any more
             kind, future = waiting[answer.number]
             value = None if answer.fault else _values[kind].decode(answer.value)
@@ -125,7 +151,7 @@ class RpcClient:
             self._dropped["unreadable answer"] += 1
             link.abort()  # whoever waits is told when it is lost
             return
-        del waiting[answer.number]
+        waiting.end(answer.number)
         if future.done():
             return
         if answer.fault is not None:
@@ -135,7 +161,7 @@ class RpcClient:
 
     def link_lost(self, link: Link) -> None:
         """Whoever waits for an answer on it is told."""
-        for _, future in self._under_way.pop(link, {}).values():
+        for _, future in self._under_way.pop(link, _UnderWay()).values():
             if not future.done():
                 future.set_exception(Unanswered(f"the link to {link.peer} was lost; it may have done what it was asked"))
 
@@ -162,7 +188,7 @@ class RpcServer:
         self._dropped = dropped
         self._owners = owners
         self._copy = copy
-        self._under_way: dict[Link, dict[int, asyncio.Task[None]]] = {}
+        self._under_way: dict[Link, _UnderWay[asyncio.Task[None]]] = {}
 
     def __len__(self) -> int:
         return sum(len(tasks) for tasks in self._under_way.values())
@@ -175,23 +201,24 @@ class RpcServer:
             self._dropped["unreadable request"] += 1
             link.abort()
             return
-        tasks = self._under_way.setdefault(link, {})
+        tasks = self._under_way.setdefault(link, _UnderWay())
         under_way = tasks.get(ask.number)
         if isinstance(ask.request, Forget):
             if under_way is not None:
                 under_way.cancel()
         elif under_way is not None:
             self._dropped["request repeated"] += 1
-        elif len(tasks) >= CALLS_MAX:
-            why = Overloaded(f"{CALLS_MAX:,} requests are under way on this link. Nothing was accepted: ask again later")
+        elif full := tasks.full(ask.request):
+            why = Overloaded(f"{full} are under way on this link. Nothing was accepted: ask again later")
             self._say(link, Answer(ask.number, _NOTHING, fault_of(why)))
         else:
-            task = tasks[ask.number] = asyncio.get_running_loop().create_task(self._serve(link, ask))
-            task.add_done_callback(lambda _: tasks.pop(ask.number, None))  # also of one that is cancelled before it begins
+            task = asyncio.get_running_loop().create_task(self._serve(link, ask))
+            tasks.begin(ask.number, ask.request, task)
+            task.add_done_callback(lambda _: tasks.end(ask.number))  # also of one that is cancelled before it begins
 
     def link_lost(self, link: Link) -> None:
         """Nobody waits for its answers any more."""
-        for task in self._under_way.pop(link, {}).values():
+        for task in self._under_way.pop(link, _UnderWay()).values():
             task.cancel()
 
     async def close(self) -> None:

@@ -18,7 +18,8 @@ a `StoreError` of another node   perhaps                     the same: soon some
 When all nodes of the ring were asked, it begins anew after a pause.
 
 At the deadline the caller gets `NoQuorum` if every try ended in "no": nothing was appended. If one ended in "perhaps", a request
-that writes ends as `OutcomeUnknown` with its ``request_id``: made again with that id it does nothing twice.
+that writes ends as `OutcomeUnknown` with its ``request_id``: made again with that id it does nothing twice. What was `Overloaded`
+to the end ends so: no node is missing.
 
 Results are waited for in slices of `SLICE_S`: a wait of a day survives the death of every node that it began at.
 
@@ -155,14 +156,14 @@ class RemoteDesk:
         return found
 
     async def fork(self, new_id: str, at: int, rows: list[Row], request_id: str) -> None:
-        await self._write(new_id, Fork(new_id, at, rows, request_id), request_id)
+        await self._write(new_id, Fork(new_id, at, rows, request_id), new_id)
 
     async def export(self, workflow_id: str) -> str:
         text: str = await self._read(workflow_id, Export(workflow_id))
         return text
 
     async def post(self, envelope: Envelope) -> Failure | None:
-        """Raises a `ClusterError` if it may or may not have arrived: it is numbered, and can be posted again."""
+        """Raises a `ClusterError`, or `Overloaded`, if it may or may not have arrived: it is numbered, and can be posted again."""
         refused: Failure | None = await self._read(envelope.receiver, Post(envelope))
         return refused
 

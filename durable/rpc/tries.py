@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 
 from durable.errors import (
-    ClusterError,
     DurableError,
     EmptyRing,
     NoQuorum,
@@ -141,13 +140,20 @@ class Tries:
         if self._perhaps is not None and request_id is not None:
             text = f"nobody can tell whether the request was recorded. Ask again with the same id, {request_id!r}{last}"
             return OutcomeUnknown(text, request_id)
+        if isinstance(self._last, Overloaded):
+            return self._last
         if self._perhaps is not None:
             return Unanswered(f"the owner of partition {self.partition} has not answered{last}")
-        if self._refused is not None:
-            return self._refused
-        error: ClusterError = NoQuorum(self.partition, 0, replicas // 2 + 1)
-        error.__cause__ = self._last
-        return error
+        return self._no_quorum(replicas)
+
+    def _no_quorum(self, replicas: int) -> NoQuorum:
+        """As it was refused, or as nobody has answered."""
+        said = self._refused or NoQuorum(self.partition, 0, replicas // 2 + 1)
+        if self._request_id is None:
+            said = NoQuorum(said.partition, said.have, said.need, said.retry_after_s, asked=True)
+        if self._refused is None:
+            said.__cause__ = self._last
+        return said
 
     def _rest(self) -> None:
         self.pause_s = self._next_pause_s

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from durable.errors import ClusterError, DurableError, NoQuorum
+from durable.errors import ClusterError, DurableError, NoQuorum, Overloaded
 from durable.journal import keys
 from durable.journal.entries import Envelope, Failure
 from durable.ports import Courier
@@ -112,7 +112,7 @@ class Carrier:
         while True:
             try:
                 return await self._try(envelope)
-            except ClusterError as error:
+            except (ClusterError, Overloaded) as error:
                 log.debug("an envelope for %s is carried again: %s", envelope.receiver, error)
                 if isinstance(error, NoQuorum):
                     pause_s = max(pause_s, min(error.retry_after_s, PAUSE_MAX_S))

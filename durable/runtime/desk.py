@@ -79,8 +79,9 @@ class LocalDesk:
         engine = self._engine
         partition = self._check(new_id)
         request = _request_key(partition, new_id, request_id)
-        if not self._is_known(new_id, request):
-            if births.start_of(engine, new_id) is not None or births.is_purged(engine, new_id):
+        taken = new_id in engine.live or births.has_row(engine, new_id) or births.is_purged(engine, new_id)
+        if not (taken and self._is_known(new_id, request)):
+            if taken:
                 await self._settled(partition)
                 raise WorkflowAlreadyExists(f"the id {new_id!r} is taken; nothing was forked")
             births.fork(engine, new_id, at, rows, request)

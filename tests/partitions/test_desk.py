@@ -12,6 +12,7 @@ from twins import Twin, Twins
 from durable import Context, Status, workflow
 from durable.errors import MailRefused, NotOwner, WorkflowAlreadyExists, WorkflowNotFound
 from durable.journal import keys
+from durable.runtime.births import TOMBSTONE_MS
 from durable.testing import run
 
 
@@ -91,6 +92,27 @@ def test_a_fork_is_recognised_by_its_request_before_and_after_it_is_durable() ->
         row = await node.desk.outcome("f1-copy", 5.0)
         assert row is not None
         assert row.output_json == b"[3]"
+        await twins.close()
+
+    run(main())
+
+
+def test_a_fork_that_was_purged_is_known_for_as_long_as_its_id_is_taken_and_then_begins_anew() -> None:
+    async def main() -> None:
+        twins, node, _ = twins_with("f2-copy")
+        await node.desk.submit("desk-takes", 1, b"0", "f2")
+        rows = await node.desk.rows_before("f2", 0)
+        await node.desk.fork("f2-copy", 0, rows, "r1")
+        assert await node.desk.outcome("f2-copy", 5.0) is not None
+        await node.desk.purge(None, 0, "")
+        await node.desk.fork("f2-copy", 0, rows, "r1")
+        with pytest.raises(WorkflowNotFound):
+            await node.desk.metadata("f2-copy")
+        with pytest.raises(WorkflowAlreadyExists):
+            await node.desk.fork("f2-copy", 0, rows, "r2")
+        await asyncio.sleep(TOMBSTONE_MS / 1000 + 1)
+        await node.desk.fork("f2-copy", 0, rows, "r1")
+        assert await node.desk.outcome("f2-copy", 5.0) is not None
         await twins.close()
 
     run(main())

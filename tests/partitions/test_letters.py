@@ -9,7 +9,7 @@ import pytest
 from twins import Twins
 
 from durable import Context, Status, workflow
-from durable.errors import MailRefused, NotOwner, WorkflowAlreadyExists
+from durable.errors import MailRefused, NotOwner, Overloaded, WorkflowAlreadyExists
 from durable.journal import failures, keys
 from durable.journal.entries import Address, Envelope, EnvelopeKind
 from durable.runtime.births import FORGOTTEN_MS, TOMBSTONE_MS
@@ -190,6 +190,31 @@ def test_a_letter_that_waits_for_long_waits_once() -> None:
         await twins.close()
 
     run(main())
+
+
+def test_where_there_is_too_much_to_do_a_letter_is_carried_again_and_nobody_is_alarmed(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        twins = Twins()
+        twins.give("a")
+        twins.move(THERE, "b")
+        carry, refused = twins.carry, 0
+
+        async def full(envelope: Envelope) -> Any:
+            nonlocal refused
+            refused += 1
+            if refused < 4:
+                raise Overloaded("too many requests are under way")
+            return await carry(envelope)
+
+        twins.carry = full  # type: ignore[method-assign]
+        await twins.nodes["b"].desk.submit("letters-takes", 1, b"3", RECEIVER)
+        await twins.nodes["a"].desk.submit("letters-sends", 1, b"3", SENDER)
+        row = await twins.nodes["b"].desk.outcome(RECEIVER, 60.0)
+        assert row is not None and row.output_json == b"[0,1,2]" and refused >= 4
+        await twins.close()
+
+    run(main())
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_a_child_that_was_purged_is_not_started_again() -> None:

@@ -45,6 +45,28 @@ async def test_a_fork_runs_afresh_from_its_place_at_the_start_in_the_middle_and_
 
 
 @asynchronous
+async def test_a_fork_to_an_id_can_be_asked_twice_and_another_one_under_that_id_is_refused() -> None:
+    async with await open_node() as runtime:
+        origin = await runtime.submit(collect, 2, workflow_id="f0")
+        await origin.send("box", "one")
+        await runtime.submit(collect, 2, workflow_id="f0-other")
+        while len(await origin.journal()) < 2:
+            await asyncio.sleep(0.001)
+        fork = await origin.fork(1, workflow_id="f0-copy")
+        begun = (await fork.metadata()).incarnation
+        assert (await origin.fork(1, workflow_id="f0-copy")).workflow_id == "f0-copy"
+        assert (await runtime.handle("f0-copy").metadata()).incarnation == begun
+        for other, at in ((origin, 0), (runtime.handle("f0-other"), 0)):
+            with pytest.raises(WorkflowAlreadyExists):
+                await other.fork(at, workflow_id="f0-copy")
+        first, second = await origin.fork(1), await origin.fork(1)
+        assert first.workflow_id != second.workflow_id, "without an id, each is a new one"
+        await fork.send("box", "two")
+        assert await fork.result(timeout=5) == ["one", "two"]
+        assert await (await origin.fork(1, workflow_id="f0-copy")).result(timeout=5) == ["one", "two"], "also when it has ended"
+
+
+@asynchronous
 async def test_a_fork_after_a_send_can_send_to_the_same_receiver() -> None:
     @workflow("fork-sender")
     async def sender(ctx: Context) -> str:

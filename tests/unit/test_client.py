@@ -12,8 +12,9 @@ from stations import LOOPBACK
 from towns import Town, in_town
 
 from durable import Context, workflow
-from durable.cluster.ask import seal_of
+from durable.cluster.ask import ask_node, seal_of
 from durable.cluster.client import ClusterClient, gathered
+from durable.cluster.commands import look
 from durable.cluster.config import ClusterConfig
 from durable.cluster.node import ClusterNode
 from durable.cluster.sight import Sight
@@ -156,6 +157,27 @@ async def test_only_with_the_key_is_anything_told() -> None:
                     raise AssertionError("this was a stranger")
     finally:
         await node.close()
+
+
+@asynchronous
+async def test_a_cluster_of_another_name_is_not_asked_also_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [ClusterNode(ClusterConfig(node_id="node-1", bind_address=LOOPBACK, cluster_name=name)) for name in ("prod", "staging")]
+    prod, staging = [await node.start() for node in nodes]
+    try:
+        with pytest.raises(Unreachable, match="of the cluster 'staging', and not of 'prod'"):
+            async with ClusterClient([staging], cluster_name="prod"):
+                raise AssertionError("this was another cluster")
+        async with ClusterClient([staging, prod], cluster_name="prod") as cluster:
+            assert [one.address for one in await cluster.members()] == [prod]
+        with pytest.raises(Unreachable, match="of the cluster 'staging', and not of 'prod'"):
+            await ask_node(staging, cluster_name="prod")
+        assert (await ask_node(staging, cluster_name="staging")).cluster_name == "staging"
+        monkeypatch.setenv("CLUSTER_NAME", "prod")
+        view, _ = await look(f"{staging},{prod}", None)
+        assert view.cluster_name == "prod"
+    finally:
+        for node in nodes:
+            await node.close()
 
 
 @in_town(*THREE)

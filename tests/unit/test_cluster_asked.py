@@ -66,6 +66,21 @@ def test_a_workflow_is_submitted_looked_at_and_stopped(capsys: pytest.CaptureFix
     body()
 
 
+def test_who_waits_for_what_has_no_id_of_his_own_is_told_it_before(capsys: pytest.CaptureFixture[str]) -> None:
+    @in_town(*THREE)
+    async def body(town: Town) -> None:
+        waiting = asyncio.create_task(run(town, capsys, "submit", "waits", "--wait"))
+        while not (said := capsys.readouterr()).err:
+            assert not waiting.done()
+            await asyncio.sleep(0.01)
+        [one] = await town["node-1"].face.list()
+        assert said.out == "" and said.err.count(one.workflow_id) == 2 and f"--id {one.workflow_id}" in said.err
+        await town["node-1"].face.handle(one.workflow_id).send("go", "x")
+        assert await waiting == (0, '"x"\n', "")
+
+    body()
+
+
 def test_journals_are_exported_and_replayed_by_id(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

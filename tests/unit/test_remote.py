@@ -11,6 +11,7 @@ from stations import ScriptedDesk, Station, stations
 from towns import Town, in_town
 
 from durable import Context, workflow
+from durable.desk.face import Face
 from durable.desk.listing import Executions
 from durable.errors import (
     MailRefused,
@@ -26,7 +27,7 @@ from durable.errors import (
     WorkflowFailed,
     WorkflowNotFound,
 )
-from durable.journal.entries import Status, StatusRow
+from durable.journal.entries import Start, Status, StatusRow
 from durable.membership.member import NodeAddress, NodeId
 from durable.routing.partitions import PartitionRing
 from durable.routing.router import Router
@@ -308,6 +309,39 @@ async def test_an_answer_is_an_answer_also_when_it_is_an_error() -> None:
 
 
 @asynchronous
+async def test_what_was_too_much_at_the_end_is_said_to_be_that_and_nobody_is_told_to_bring_back_nodes() -> None:
+    for script in ([Overloaded("full")], [NO_QUORUM, Overloaded("full")]):
+        assert isinstance(await end_of(raising(*script), looks), Overloaded), script
+    assert isinstance(await end_of(raising(UNKNOWN, Overloaded("full")), submits), OutcomeUnknown)
+
+
+@asynchronous
+async def test_who_only_asked_is_not_told_that_nothing_was_accepted() -> None:
+    for script in (NO_QUORUM, NotOwner(3)):
+        asked, submitted = await end_of(raising(script), looks), await end_of(raising(script), submits)
+        assert isinstance(asked, NoQuorum) and isinstance(submitted, NoQuorum)
+        assert (asked.have, asked.need) == (submitted.have, submitted.need)
+        assert "Nothing was accepted" in str(submitted) and "accepted" not in str(asked).replace("what was accepted waits", "")
+        assert "Ask again" in str(asked) and type(asked.__cause__) is type(submitted.__cause__)
+
+
+@asynchronous
+async def test_a_fork_of_unknown_outcome_names_the_id_to_fork_to_again() -> None:
+    rows = [Start("w", 1, b"1", 5, "3.11", b"12345678")]
+    lost = ScriptedDesk(lambda name, *_: rows if name == "rows_before" else asyncio.sleep(60))
+    async with stations(ScriptedDesk(lambda *_: None), lost) as (a, b):
+        handle = Face(remote(a, {"node-1": b.address}), SystemEntropy(), 2**20).handle("o-7")
+        with pytest.raises(OutcomeUnknown, match=r"workflow_id='o-7\.fork-[0-9a-f]{8}'") as caught:
+            await handle.fork(0)
+        named = caught.value.request_id
+        assert named is not None
+        lost.script = lambda name, *_: rows if name == "rows_before" else None
+        assert (await handle.fork(0, workflow_id=named)).workflow_id == named
+        asked = [one for one in lost.asked if one[0] == "fork"]
+        assert len(asked) > 1 and all(one == asked[0] for one in asked), "the very same request, also with the id given"
+
+
+@asynchronous
 async def test_nobody_there_was_never_recorded() -> None:
     async with stations(ScriptedDesk(lambda *_: None)) as (a,):
         with pytest.raises(NoQuorum):
@@ -376,7 +410,7 @@ async def test_who_asks_all_waits_a_little_where_there_is_too_much_to_do() -> No
     full, once = raising(Overloaded("full")), raising(Overloaded("full"), ["id-1"])
     async with stations(ScriptedDesk(lambda *_: None), full, once) as (a, b, c):
         desk = remote(a, {"node-1": b.address}, rpc_timeout_s=2.0)
-        with pytest.raises(NoQuorum):
+        with pytest.raises(Overloaded, match="full"):
             await desk.listing(None, None, None, 10, None)
         assert 3 < len(full.asked) < 12, "with pauses that grow"
         desk = remote(a, {"node-1": c.address})

@@ -106,6 +106,7 @@ ERRORS: list[Exception] = [
     NotOwner(7, "node-2", 3),
     NotOwner(7),
     NoQuorum(7, 1, 2, 0.5),
+    NoQuorum(7, 1, 2, asked=True),
     OutcomeUnknown("nobody knows", "request-1"),
     WorkflowAlreadyExists("taken"),
     WorkflowNotFound("there is none"),
@@ -208,6 +209,40 @@ async def test_only_so_many_are_under_way_on_a_link(monkeypatch: pytest.MonkeyPa
         gate.set_result(None)
         await asyncio.gather(*calls)
         await a.client.call(b.address, Cancel("6"), SOON)
+
+
+@asynchronous
+async def test_waits_for_results_are_in_nobodys_way_and_nobody_is_in_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "CALLS_MAX", 2)
+    monkeypatch.setattr(rpc, "WAITS_MAX", 3, raising=False)
+    gates = {name: asyncio.get_running_loop().create_future() for name in ("outcome", "cancel")}
+    desk = ScriptedDesk(lambda name, *_: asyncio.shield(gates[name]))
+    async with stations(ScriptedDesk(nobody), desk) as (a, b):
+        calls = [asyncio.create_task(a.client.call(b.address, Outcome("x", None), SOON)) for _ in range(3)]
+        await until(lambda: len(b.server) == 3)
+        calls += [asyncio.create_task(a.client.call(b.address, Cancel(str(n)), SOON)) for n in range(2)]
+        await until(lambda: len(b.server) == 5)
+        for one, why in ((Outcome("x", None), "3 waits for results"), (Cancel("3"), "2 requests")):
+            with pytest.raises(Overloaded, match=why):
+                await a.client.call(b.address, one, SOON)
+        link = await a.peers.link(b.address)
+        heard: list[bytes] = []
+        a.client.frame = lambda link, data: heard.append(data)  # type: ignore[method-assign]
+        for number, one in ((98, Outcome("x", None)), (99, Cancel("4"))):  # a caller that does not count
+            link.send(REQUEST + msgspec.msgpack.encode(rpc.Ask(number, one)))
+        await until(lambda: len(heard) == 2)
+        faults = [msgspec.msgpack.decode(data, type=rpc.Answer).fault for data in heard]
+        assert [fault.kind for fault in faults if fault] == ["Overloaded"] * 2
+        assert [fault.text.split(" are ")[0] for fault in faults if fault] == ["3 waits for results", "2 requests"]
+        del a.client.frame
+        calls.pop(0).cancel()
+        await until(lambda: len(b.server) == 4)
+        calls.append(asyncio.create_task(a.client.call(b.address, Outcome("y", None), SOON)))
+        await until(lambda: len(b.server) == 5)
+        for gate in gates.values():
+            gate.set_result(None)
+        await asyncio.gather(*calls)
+        await a.client.call(b.address, Outcome("x", None), SOON)
 
 
 @asynchronous
