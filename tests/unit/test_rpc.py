@@ -301,6 +301,29 @@ def test_noise_on_a_link_asks_nothing_and_answers_nothing(noise: bytes, as_reque
 
 
 @asynchronous
+async def test_who_is_cancelled_while_a_link_is_dialled_is_cancelled_whatever_becomes_of_the_dial() -> None:
+    silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    deaf = NodeAddress("127.0.0.1", silent.sockets[0].getsockname()[1])
+    for dial_first in (True, False):
+        async with stations(ScriptedDesk(nobody)) as (a,):
+            call = asyncio.create_task(a.client.call(deaf, Cancel("x"), SOON))
+            await until(lambda: a.peers._dialling)
+            await turns(3)
+            both = [next(iter(a.peers._dialling.values())), call]
+            for task in both if dial_first else reversed(both):
+                task.cancel()
+            await asyncio.wait([call])
+            assert call.cancelled(), dial_first
+    async with stations(ScriptedDesk(nobody)) as (a,):
+        call = asyncio.create_task(a.client.call(deaf, Cancel("x"), SOON))
+        await until(lambda: a.peers._dialling)
+        await a.peers.close()
+        with pytest.raises(Unreachable, match="not called any more"):
+            await call
+    silent.close()
+
+
+@asynchronous
 async def test_an_answer_that_nobody_asked_for_or_of_a_wrong_type_is_not_believed() -> None:
     gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     desk = ScriptedDesk(lambda *_: gate)
