@@ -12,6 +12,7 @@ nobody could be called             `Unreachable`: it was not sent
 the link was lost, or the          `Unanswered`, an `Unreachable`: it was sent, and may have been done
 deadline came
 `CALLS_MAX` under way on the link  `Overloaded`: it was not sent (the far side keeps the same bound, and says the same)
+`RpcClient.end`                    `ClusterError`: it may have been done
 =================================  ==========================================================================================
 
 **Limits.** An answer is a frame: one that is longer than a link takes comes as a `ClusterError`. Requests of one link are begun
@@ -65,9 +66,10 @@ _BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class RpcClient:
-    """Asks. Frames that begin with `ANSWER` are for `frame`."""
+    """Asks. Frames that begin with `ANSWER` are for `frame`. ``refuses`` is why nothing is asked; empty: it is."""
 
     def __init__(self, peers: Peers) -> None:
+        self.refuses = ""
         self._peers = peers
         self._dropped = peers.dropped
         self._number = 0
@@ -75,6 +77,7 @@ class RpcClient:
 
     async def call(self, to: NodeAddress, request: Request, within_s: float) -> Any:
         """The answer, of the type that `ANSWERS` says. Raises what the table above says."""
+        self.check()
         sent: tuple[Link, int] | None = None
         try:
             async with asyncio.timeout(within_s):
@@ -89,6 +92,19 @@ class RpcClient:
         finally:
             if sent is not None:
                 self._forget(*sent)
+
+    def check(self) -> None:
+        """Raises `ClusterError` if nothing is asked."""
+        if self.refuses:
+            raise ClusterError(self.refuses)
+
+    def end(self, why: str) -> None:
+        """Ask nothing any more: whoever waits, or calls from now on, gets a `ClusterError` that says why."""
+        self.refuses = why
+        for waiting in self._under_way.values():
+            for _, future in waiting.values():
+                if not future.done():
+                    future.set_exception(ClusterError(why))
 
     def _send(self, link: Link, request: Request) -> tuple[int, asyncio.Future[Any]]:
         waiting = self._under_way.setdefault(link, {})
