@@ -12,6 +12,8 @@ nobody could be called             `Unreachable`: it was not sent
 the link was lost, or the          `Unanswered`, an `Unreachable`: it was sent, and may have been done
 deadline came
 `CALLS_MAX` under way on the link  `Overloaded`: it was not sent (the far side keeps the same bound, and says the same)
+it cannot be written               `EncodingError`: it was not sent
+it cannot be read over there       `ClusterError`: it was not done
 `RpcClient.end`                    `ClusterError`: it may have been done
 =================================  ==========================================================================================
 
@@ -31,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from durable.errors import ClusterError, DurableError, Overloaded, Unanswered, Unreachable
+from durable.errors import ClusterError, DurableError, EncodingError, Overloaded, Unanswered, Unreachable
 from durable.rpc.frames import ANSWER, REQUEST
 from durable.rpc.peers import Peers
 from durable.rpc.requests import (
@@ -40,6 +42,7 @@ from durable.rpc.requests import (
     Ask,
     Fault,
     Forget,
+    Numbered,
     Outcome,
     Owned,
     Owners,
@@ -59,6 +62,7 @@ CALLS_MAX = 10_000
 log = logging.getLogger("durable")
 _encoder = msgspec.msgpack.Encoder()
 _asks = msgspec.msgpack.Decoder(Ask)
+_numbers = msgspec.msgpack.Decoder(Numbered)
 _answers = msgspec.msgpack.Decoder(Answer)
 _values: dict[type, msgspec.msgpack.Decoder[Any]] = {kind: msgspec.msgpack.Decoder(of) for kind, of in ANSWERS.items()}
 _NOTHING = msgspec.Raw(_encoder.encode(None))
@@ -112,7 +116,7 @@ class RpcClient:
             raise Overloaded(f"{CALLS_MAX:,} requests to {link.peer} are under way. Nothing was sent: ask again later")
         self._number = number = self._number + 1
         try:
-            queued = link.send(REQUEST + _encoder.encode(Ask(number, request)))
+            queued = link.send(_written(Ask(number, request)))
         except ValueError as error:
             raise Overloaded(f"the request is too long to be sent: {error}") from error
         if not queued:
@@ -187,9 +191,8 @@ class RpcServer:
         """A request, without its first byte."""
         try:
             ask = _asks.decode(data)
-        except _BROKEN:
-            self._dropped["unreadable request"] += 1
-            link.abort()
+        except _BROKEN as error:
+            self._unreadable(link, data, error)
             return
         tasks = self._under_way.setdefault(link, {})
         under_way = tasks.get(ask.number)
@@ -216,6 +219,18 @@ class RpcServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _unreadable(self, link: Link, data: bytes, error: Exception) -> None:
+        """Whoever asked is told, if it can be seen who; the others on the link go on."""
+        self._dropped["unreadable request"] += 1
+        try:
+            number = _numbers.decode(data).number
+        except _BROKEN:
+            link.abort()
+            return
+        if number not in self._under_way.get(link, {}):
+            why = ClusterError(f"the request cannot be read: {error}. Nothing was done. Do all run one version of durable?")
+            self._say(link, Answer(number, _NOTHING, fault_of(why)))
 
     async def _serve(self, link: Link, ask: Ask) -> None:
         try:
@@ -244,3 +259,10 @@ class RpcServer:
             said = link.send(ANSWER + _encoder.encode(Answer(answer.number, _NOTHING, fault_of(why))))
         if not said:
             link.abort()  # a caller that reads nothing: it is to know that no answer comes
+
+
+def _written(ask: Ask) -> bytes:
+    try:
+        return REQUEST + _encoder.encode(ask)
+    except (TypeError, UnicodeEncodeError, OverflowError) as error:
+        raise EncodingError(f"the request cannot be written: {error}. Nothing was sent") from error
