@@ -86,6 +86,7 @@ class RpcClient:
         try:
             async with asyncio.timeout(within_s):
                 link = await self._peers.link(to)
+                self.check()  # it may have ended meanwhile
                 number, future = self._send(link, request)
                 sent = link, number
                 return await future

@@ -354,6 +354,28 @@ async def test_who_is_cancelled_while_a_link_is_dialled_is_cancelled_whatever_be
 
 
 @asynchronous
+async def test_who_has_ended_asks_nothing_not_even_on_a_link_that_comes_late() -> None:
+    desk = ScriptedDesk(lambda *_: asyncio.sleep(3600))
+    async with stations(ScriptedDesk(nobody), desk) as (a, b):
+        asked = asyncio.create_task(a.client.call(b.address, Export("asked"), SOON))
+        await until(lambda: desk.asked)
+        b.links[0].abort()
+        with pytest.raises(Unanswered):
+            await asked
+        waits = asyncio.create_task(a.client.call(b.address, Export("waits"), SOON))
+        await until(lambda: len(desk.asked) == 2)
+        a.peers.link_lost(await a.peers.link(b.address))
+        dials = asyncio.create_task(a.client.call(b.address, Export("late"), SOON))
+        await until(lambda: a.peers._dialling)
+        a.client.end("it is over")
+        for call in (waits, dials, asyncio.create_task(a.client.call(b.address, Export("after"), SOON))):
+            with pytest.raises(ClusterError, match=r"^it is over$"):
+                await call
+        await until(lambda: len(b.server) == 0)
+        assert [one[1] for one in desk.asked] == ["asked", "waits"]
+
+
+@asynchronous
 async def test_an_answer_that_nobody_asked_for_or_of_a_wrong_type_is_not_believed() -> None:
     gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     desk = ScriptedDesk(lambda *_: gate)
