@@ -53,6 +53,7 @@ from durable.desk.listing import Executions, ranges
 from durable.errors import DurableError, ReplayError, StoreError, WorkflowNotFound
 from durable.journal.entries import JournalEntry, Status, StatusRow, WorkflowMetadata
 from durable.journal.journal import Journal, entries
+from durable.options import json_of, limit_of, seeds_of, status_of
 from durable.runtime.admin import export
 from durable.storage.node import NodeStorage
 from durable.workflows.definition import Workflow
@@ -103,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     seeds = argparse.ArgumentParser(add_help=False)
     what = "ask this cluster, through any of these nodes (CLUSTER_SEED_NODES)"
-    seeds.add_argument("--seeds", type=_seeds, metavar="HOST:PORT,...", help=what)
+    seeds.add_argument("--seeds", type=seeds_of, metavar="HOST:PORT,...", help=what)
     seeds.add_argument("--cluster", metavar="NAME", help="name of the cluster (CLUSTER_NAME; default: durable)")
     store = argparse.ArgumentParser(add_help=False, parents=[seeds])
     what = "folder of the store, when no cluster is asked (default: durable-data); given, CLUSTER_SEED_NODES is not read"
@@ -112,9 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     as_json.add_argument("--json", action="store_true", help="JSON instead of a table")
 
     listing = commands.add_parser("list", parents=[store, as_json], help="list executions")
-    listing.add_argument("--status", type=_status, help="only this status, e.g. WAITING")
+    listing.add_argument("--status", type=status_of, help="only this status, e.g. WAITING")
     listing.add_argument("--workflow", help="only executions of this workflow")
-    listing.add_argument("--limit", type=int, default=100, help="at most so many (default: 100)")
+    listing.add_argument("--limit", type=limit_of, default=100, help="at most so many (default: 100)")
     listing.add_argument("--after", metavar="ID", help="go on behind this id, the last one of the page before")
     listing.set_defaults(command=_list)
     for name, command, what in (
@@ -133,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     replaying.set_defaults(command=_replay)
     submitting = commands.add_parser("submit", parents=[seeds, as_json], help="start an execution in a cluster")
     submitting.add_argument("workflow", metavar="WORKFLOW", help="the name under which its nodes have it")
-    submitting.add_argument("--input", type=_json, metavar="JSON", help="what it is given (default: null)")
+    submitting.add_argument("--input", type=json_of, metavar="JSON", help="what it is given (default: null)")
     submitting.add_argument("--id", metavar="ID", help="the workflow id (default: a new one); submitting an id again is safe")
     submitting.add_argument("--wait", action="store_true", help="wait for the result, and print it")
     submitting.set_defaults(command=_submit)
@@ -164,30 +165,6 @@ def _add_cluster(commands: Any, as_json: argparse.ArgumentParser) -> None:
     what = "the node to ask; of several, the first that answers"
     members.add_argument("--seed", "--seeds", dest="seeds", metavar="HOST:PORT,...", help=what)
     members.set_defaults(command=_members)
-
-
-def _status(text: str) -> Status:
-    try:
-        return Status(text.upper())
-    except ValueError:
-        names = ", ".join(status.value for status in Status)
-        raise argparse.ArgumentTypeError(f"{text!r} is no status; there are {names}") from None
-
-
-def _seeds(text: str) -> list[NodeAddress]:
-    from durable.cluster.config import parse_seeds
-
-    try:
-        return parse_seeds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _json(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from None
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
@@ -367,18 +344,22 @@ def _asked(options: argparse.Namespace) -> list[NodeAddress]:
     if options.seeds or not text or getattr(options, "store", None):
         return options.seeds or []
     try:
-        return _seeds(text)
+        return seeds_of(text)
     except argparse.ArgumentTypeError as error:
         raise UsageError(f"CLUSTER_SEED_NODES: {error}") from error
 
 
 def _of_cluster(options: argparse.Namespace, ask: Callable[[ClusterClient], Awaitable[T]]) -> T:
-    from durable.cluster.commands import ask_cluster
+    from durable.cluster.commands import ask_cluster, credentials_of
 
     seeds = _asked(options)
     if not seeds:
         raise UsageError("which cluster? Name some of its nodes: --seeds HOST:PORT,... (or CLUSTER_SEED_NODES)")
-    return asyncio.run(ask_cluster(seeds, options.cluster, ask))
+    try:
+        credentials = credentials_of(options.cluster)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return asyncio.run(ask_cluster(seeds, credentials, ask))
 
 
 async def _look(cluster: ClusterClient, workflow_id: str) -> tuple[WorkflowMetadata, Journal]:

@@ -26,6 +26,8 @@ LAYERS: list[set[str]] = [
     # Simulated runs that are measured, drawn or told: they cut short what a simulation keeps whole.
     {"figures"},
     {"cli", "__main__", "testing", "notebook", "sim"},
+    # What is typed at the command line, made into values.
+    {"options"},
     {"cluster"},
     {"runtime"},
     # Asking the desk of another process.

@@ -26,7 +26,7 @@ from typing import Any, Self, TypeVar
 
 from durable.cluster.ask import NodeView, ask_through, seal_of
 from durable.desk.face import Face
-from durable.errors import DurableError, NoQuorum, Unreachable
+from durable.errors import ClusterError, DurableError, NoQuorum, Unreachable
 from durable.journal.codec import VALUE_BYTES_MAX
 from durable.membership.member import Member, NodeAddress, NodeId, rank
 from durable.ports import Entropy, Link, Transport
@@ -43,6 +43,8 @@ GRACE_S = 0.2
 """How long the others may still answer when the first has."""
 
 KNOWN_MAX = 4_096
+UNOPENED = "this client is not open: write `async with ClusterClient(...) as client:`, or `await client.open()`. Nothing was asked"
+CLOSED = "this client is closed: make another. What was submitted goes on; what was under way may have been done"
 T = TypeVar("T")
 
 
@@ -79,6 +81,7 @@ class ClusterClient(Face):
         self._transport = transport or SocketTransport(None, seal_of(secrets, cluster_name))
         self._peers = Peers(self._transport)
         self._calls = RpcClient(self._peers)
+        self._calls.refuses = UNOPENED
         self._router = Router(PartitionRing())
         self._known: dict[NodeId, Member] = {}
         self._looking: asyncio.Task[NodeView] | None = None
@@ -98,16 +101,26 @@ class ClusterClient(Face):
         await self.close()
 
     async def open(self) -> None:
-        """Find out who is there. Raises `Unreachable` if no seed answers, or none with this key and cluster name."""
-        await self._transport.open(self)
+        """Find out who is there. Raises `Unreachable` if no seed answers, or none with this key and cluster name; then it may
+        be tried again.
+        """
+        if self._calls.refuses != CLOSED:
+            await self._transport.open(self)
+        if self._calls.refuses == CLOSED:  # before, or meanwhile
+            raise ClusterError(CLOSED)
+        self._calls.refuses = ""
         try:
             await self.members()
         except BaseException:
-            await self.close()
+            await self._end(self._calls.refuses or UNOPENED)
             raise
 
     async def close(self) -> None:
-        """End all links. What was submitted goes on."""
+        """End all links, and what is asked: it raises `ClusterError`. What was submitted goes on. It is not opened again."""
+        await self._end(CLOSED)
+
+    async def _end(self, why: str) -> None:
+        self._calls.end(why)
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
@@ -122,10 +135,14 @@ class ClusterClient(Face):
             node.members()
             await client.members()
         """
+        self._calls.check()
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._look())
             self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return (await asyncio.shield(self._looking)).members
+        looking = self._looking
+        await asyncio.wait([looking])
+        self._calls.check()
+        return looking.result().members
 
     async def views(self) -> dict[NodeId, NodeView]:
         """What each node that answers sees of the others, what it takes them for, and what copies it has itself."""
@@ -141,12 +158,14 @@ class ClusterClient(Face):
             node.owner("order-7")
             await client.owner("order-7")
         """
+        self._calls.check()
         partition = self._router.partition_of(workflow_id)
         if not len(self._router.ring):
             await self.members()
         likely = self._router.candidates(partition, self._remote.replicas)
         within_s = self._remote.rpc_timeout_s / 3
         if not any(await gathered([self._remote.learn_from(node, within_s) for node in likely])):
+            self._calls.check()
             raise NoQuorum(partition, 0, self._remote.replicas // 2 + 1, asked=True)
         route = self._router.route_partition(partition)
         assert isinstance(route, Remote), "a client owns nothing"

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from durable.cluster.ask import Copies, NodeView, ask_node
+from durable.cluster.ask import Copies, NodeView, ask_node, seal_of
 from durable.cluster.client import ClusterClient, gathered
 from durable.cluster.config import PORT, PRESETS, ClusterConfig, parse_seeds
 from durable.cluster.node import ClusterNode
@@ -114,7 +114,7 @@ async def look(seeds: str, cluster: str | None) -> tuple[NodeView, dict[NodeId, 
     """
     view = await _first_view(seeds, cluster)
     others = [one.address for one in view.members if one.status.is_live and one.node_id != view.node_id]
-    views = [view, *await gathered([ask_node(address, **_credentials(cluster)) for address in others])]
+    views = [view, *await gathered([ask_node(address, **credentials_of(cluster)) for address in others])]
     return view, {one.node_id: one.copies for one in views if one.copies is not None}
 
 
@@ -125,21 +125,27 @@ async def _first_view(seeds: str, cluster: str | None) -> NodeView:
     addresses = [NodeAddress.parse(part if ":" in part else f"{part}:{PORT}") for part in named]
     for address in addresses[:-1]:
         with suppress(Unreachable):
-            return await ask_node(address, **_credentials(cluster))
-    return await ask_node(addresses[-1], **_credentials(cluster))
+            return await ask_node(address, **credentials_of(cluster))
+    return await ask_node(addresses[-1], **credentials_of(cluster))
 
 
 async def ask_cluster(
-    seeds: Sequence[NodeAddress], cluster: str | None, ask: Callable[[ClusterClient], Awaitable[T]]
+    seeds: Sequence[NodeAddress], credentials: dict[str, Any], ask: Callable[[ClusterClient], Awaitable[T]]
 ) -> T:
     """What ``ask`` gets out of a client of the cluster."""
-    async with ClusterClient(seeds, **_credentials(cluster)) as client:
+    async with ClusterClient(seeds, **credentials) as client:
         return await ask(client)
 
 
-def _credentials(cluster: str | None) -> dict[str, Any]:
+def credentials_of(cluster: str | None) -> dict[str, Any]:
+    """The key and the name of the cluster. Raises `ValueError` for a key that cannot be one."""
     name = cluster or os.environ.get("CLUSTER_NAME") or "durable"
-    return {"secret_key": os.environ.get("CLUSTER_SECRET_KEY") or None, "cluster_name": name}
+    secrets = [part.strip() for part in os.environ.get("CLUSTER_SECRET_KEY", "").split(",") if part.strip()]
+    try:
+        seal_of(secrets, name)
+    except ValueError as error:
+        raise ValueError(f"CLUSTER_SECRET_KEY: {error}") from None
+    return {"secret_key": secrets, "cluster_name": name}
 
 
 async def _join(node: ClusterNode, over: asyncio.Event, bootstrap: bool) -> None:

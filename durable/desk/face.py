@@ -14,6 +14,7 @@ import hashlib
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
+from durable.desk.arguments import check_id, check_number, check_text, checked_seconds
 from durable.desk.desk import Desk
 from durable.desk.handle import WorkflowHandle
 from durable.desk.listing import Executions, Purged
@@ -60,6 +61,7 @@ class Face:
         except NotRegistered:
             if self._runs_code or not isinstance(workflow, str):
                 raise
+            check_text("workflow", workflow)
             name, version, result_type = workflow, None, ANY
             input_json = encode_value(None if input is MISSING else input, f"{name}: input", self._value_bytes_max)
         else:
@@ -67,14 +69,14 @@ class Face:
             input_json = definition.encode_input(input, self._value_bytes_max)
         if workflow_id is None:
             workflow_id = f"{name}-{self._entropy.random_bytes(8).hex()}"
-        keys.id_bytes(workflow_id)
+        check_id(workflow_id)
         handle: WorkflowHandle[Any] = WorkflowHandle(self, workflow_id, result_type)
         await self._desk.submit(name, version, input_json, workflow_id)
         return handle
 
     def handle(self, workflow_id: str) -> WorkflowHandle[Any]:
         """A handle of an execution that may or may not exist; asking it raises `WorkflowNotFound` if it does not."""
-        keys.id_bytes(workflow_id)
+        check_id(workflow_id)
         return WorkflowHandle(self, workflow_id, ANY)
 
     async def list(
@@ -91,6 +93,9 @@ class Face:
         ``missing``. Raises `NoQuorum` if that is all of them.
         """
         wanted = Status(status) if status else None
+        check_text("workflow", workflow, or_none=True)
+        check_number("limit", limit, least=0)
+        check_text("after", after, or_none=True)
         found = await self._desk.listing(None, wanted, workflow, limit, after)
         return found if isinstance(found, Executions) else Executions(found)
 
@@ -101,12 +106,14 @@ class Face:
         part is down it deletes what it can, and names the other partitions in ``missing``. Repeated with the same
         ``request_id`` it also gives the ids that were deleted the first time, also if the answer was lost.
         """
+        check_text("request_id", request_id, or_none=True)
         request_id = self._entropy.random_bytes(8).hex() if request_id is None else request_id
-        purged = await self._desk.purge(None, seconds(older_than), request_id)
+        purged = await self._desk.purge(None, checked_seconds(older_than), request_id)
         return purged if isinstance(purged, Purged) else Purged(purged, request_id)
 
     async def export(self, workflow_id: str) -> str:
         """The execution's current run as JSON lines, for `durable.testing` and ``durable replay``."""
+        check_id(workflow_id)
         return await self._desk.export(workflow_id)
 
     # --- behind the handles

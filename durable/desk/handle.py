@@ -10,6 +10,7 @@ from collections.abc import Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from durable.desk.arguments import check_id, check_number, check_text
 from durable.journal.codec import ValueType
 from durable.journal.entries import Status, WorkflowMetadata
 from durable.journal.journal import Journal, entries
@@ -56,6 +57,8 @@ class WorkflowHandle(Generic[R]):
 
         With a ``key`` a repetition is recognised: sending again with the same key does nothing.
         """
+        check_text("channel", channel)
+        check_text("key", key, or_none=True)
         await self._face._send(self.workflow_id, channel, value, key)
 
     async def cancel(self) -> None:
@@ -78,6 +81,9 @@ class WorkflowHandle(Generic[R]):
 
         Work in flight at that place is done again under new idempotency keys; unread messages stay behind.
         """
+        check_number("at", at)
+        if workflow_id is not None:
+            check_id(workflow_id)
         new_id = await self._face._fork(self.workflow_id, at, workflow_id)
         return WorkflowHandle(self._face, new_id, self._result_type)
 

@@ -74,7 +74,10 @@ def partition_of(workflow_id: str) -> int:
 @lru_cache(maxsize=4096)
 def id_bytes(workflow_id: str) -> bytes:
     """The id as it stands in keys. Raises `WorkflowError` for an id that cannot be one."""
-    raw = workflow_id.encode()
+    try:
+        raw = workflow_id.encode()
+    except UnicodeEncodeError:
+        raw = b""
     if not raw or len(raw) > WORKFLOW_ID_BYTES_MAX or b"\0" in raw:
         raise WorkflowError(
             f"{workflow_id[:40]!r} cannot be a workflow id: it takes 1 to {WORKFLOW_ID_BYTES_MAX} bytes of UTF-8 "

@@ -14,6 +14,9 @@ deadline came
 `CALLS_MAX` under way on the link  `Overloaded`: it was not sent (the far side keeps the same bound, and says the same)
 `WAITS_MAX` waits for results      the same; no other request is in their way, nor are they in the way of any other: what would
                                    end them may be a request on the same link
+it cannot be written               `EncodingError`: it was not sent
+it cannot be read over there       `ClusterError`: it was not done
+`RpcClient.end`                    `ClusterError`: it may have been done
 =================================  ==========================================================================================
 
 **Limits.** An answer is a frame: one that is longer than a link takes comes as a `ClusterError`. Requests of one link are begun
@@ -32,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from durable.errors import ClusterError, DurableError, Overloaded, Unanswered, Unreachable
+from durable.errors import ClusterError, DurableError, EncodingError, Overloaded, Unanswered, Unreachable
 from durable.rpc.frames import ANSWER, REQUEST
 from durable.rpc.peers import Peers
 from durable.rpc.requests import (
@@ -41,6 +44,7 @@ from durable.rpc.requests import (
     Ask,
     Fault,
     Forget,
+    Numbered,
     Outcome,
     Owned,
     Owners,
@@ -61,6 +65,7 @@ T = TypeVar("T")
 log = logging.getLogger("durable")
 _encoder = msgspec.msgpack.Encoder()
 _asks = msgspec.msgpack.Decoder(Ask)
+_numbers = msgspec.msgpack.Decoder(Numbered)
 _answers = msgspec.msgpack.Decoder(Answer)
 _values: dict[type, msgspec.msgpack.Decoder[Any]] = {kind: msgspec.msgpack.Decoder(of) for kind, of in ANSWERS.items()}
 _NOTHING = msgspec.Raw(_encoder.encode(None))
@@ -91,9 +96,10 @@ class _UnderWay(dict[int, T], Generic[T]):
 
 
 class RpcClient:
-    """Asks. Frames that begin with `ANSWER` are for `frame`."""
+    """Asks. Frames that begin with `ANSWER` are for `frame`. ``refuses`` is why nothing is asked; empty: it is."""
 
     def __init__(self, peers: Peers) -> None:
+        self.refuses = ""
         self._peers = peers
         self._dropped = peers.dropped
         self._number = 0
@@ -101,10 +107,12 @@ class RpcClient:
 
     async def call(self, to: NodeAddress, request: Request, within_s: float) -> Any:
         """The answer, of the type that `ANSWERS` says. Raises what the table above says."""
+        self.check()
         sent: tuple[Link, int] | None = None
         try:
             async with asyncio.timeout(within_s):
                 link = await self._peers.link(to)
+                self.check()  # it may have ended meanwhile
                 number, future = self._send(link, request)
                 sent = link, number
                 return await future
@@ -116,13 +124,26 @@ class RpcClient:
             if sent is not None:
                 self._forget(*sent)
 
+    def check(self) -> None:
+        """Raises `ClusterError` if nothing is asked."""
+        if self.refuses:
+            raise ClusterError(self.refuses)
+
+    def end(self, why: str) -> None:
+        """Ask nothing any more: whoever waits, or calls from now on, gets a `ClusterError` that says why."""
+        self.refuses = why
+        for waiting in self._under_way.values():
+            for _, future in waiting.values():
+                if not future.done():
+                    future.set_exception(ClusterError(why))
+
     def _send(self, link: Link, request: Request) -> tuple[int, asyncio.Future[Any]]:
         waiting = self._under_way.setdefault(link, _UnderWay())
         if full := waiting.full(request):
             raise Overloaded(f"{full} at {link.peer} are under way. Nothing was sent: ask again later")
         self._number = number = self._number + 1
         try:
-            queued = link.send(REQUEST + _encoder.encode(Ask(number, request)))
+            queued = link.send(_written(Ask(number, request)))
         except ValueError as error:
             raise Overloaded(f"the request is too long to be sent: {error}") from error
         if not queued:
@@ -197,9 +218,8 @@ class RpcServer:
         """A request, without its first byte."""
         try:
             ask = _asks.decode(data)
-        except _BROKEN:
-            self._dropped["unreadable request"] += 1
-            link.abort()
+        except _BROKEN as error:
+            self._unreadable(link, data, error)
             return
         tasks = self._under_way.setdefault(link, _UnderWay())
         under_way = tasks.get(ask.number)
@@ -228,6 +248,18 @@ class RpcServer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _unreadable(self, link: Link, data: bytes, error: Exception) -> None:
+        """Whoever asked is told, if it can be seen who; the others on the link go on."""
+        self._dropped["unreadable request"] += 1
+        try:
+            number = _numbers.decode(data).number
+        except _BROKEN:
+            link.abort()
+            return
+        if number not in self._under_way.get(link, {}):
+            why = ClusterError(f"the request cannot be read: {error}. Nothing was done. Do all run one version of durable?")
+            self._say(link, Answer(number, _NOTHING, fault_of(why)))
+
     async def _serve(self, link: Link, ask: Ask) -> None:
         try:
             value = msgspec.Raw(_encoder.encode(await self._answer(ask.request)))
@@ -255,3 +287,10 @@ class RpcServer:
             said = link.send(ANSWER + _encoder.encode(Answer(answer.number, _NOTHING, fault_of(why))))
         if not said:
             link.abort()  # a caller that reads nothing: it is to know that no answer comes
+
+
+def _written(ask: Ask) -> bytes:
+    try:
+        return REQUEST + _encoder.encode(ask)
+    except (TypeError, UnicodeEncodeError, OverflowError) as error:
+        raise EncodingError(f"the request cannot be written: {error}. Nothing was sent") from error

@@ -51,12 +51,10 @@ class Peers:
         if (failed := self._just_failed(to)) is not None:
             raise Unreachable(str(failed))
         dialling = self._dial(to)
-        try:
-            return await asyncio.shield(dialling)
-        except asyncio.CancelledError:
-            if dialling.cancelled():
-                raise Unreachable(f"{to} is not called any more: this node closes") from None
-            raise
+        await asyncio.wait([dialling])  # what it raises is the caller's own cancellation, also if the dial was cancelled with it
+        if dialling.cancelled():
+            raise Unreachable(f"{to} is not called any more: this node closes")
+        return dialling.result()
 
     def send(self, to: NodeAddress, frame: bytes) -> bool:
         """Say it, if the peer can be reached; after everything that was said to it before. False: it was not taken."""

@@ -151,6 +151,13 @@ class Ask(msgspec.Struct, frozen=True, array_like=True):
     request: Request
 
 
+class Numbered(msgspec.Struct, frozen=True, array_like=True):
+    """An `Ask` of which only the number is read."""
+
+    number: int
+    request: msgspec.Raw
+
+
 Argument: TypeAlias = str | int | float | bool | None
 
 

@@ -100,7 +100,10 @@ class Keyring:
             raise ValueError(f"{len(secrets)} secrets were given; it must be 1 to {SECRETS_MAX}")
         for secret in secrets:
             if len(secret) < SECRET_CHARS_MIN:
-                raise ValueError(f"a secret of {len(secret)} characters is too short: it needs {SECRET_CHARS_MIN}, at random")
+                raise ValueError(
+                    f"a secret of {len(secret)} characters is too short: it needs {SECRET_CHARS_MIN}, at random; make one by "
+                    'python -c "import secrets; print(secrets.token_hex(32))"'
+                )
         self._keys: dict[bytes, _Key] = {}
         for secret in secrets:
             root = _derive(secret.encode(), b"cluster\0" + cluster.encode(), 32)

@@ -225,6 +225,16 @@ def test_a_wrong_command_line_exits_2(capsys: pytest.CaptureFixture[str]) -> Non
     assert "there are PENDING, RUNNING" in capsys.readouterr().err
 
 
+def test_a_limit_that_is_none_is_a_wrong_command_line(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("-1", "99999999999999999999999", "many", "9" * 5_000):
+        for where in (("--store", store), ("--seeds", "127.0.0.1:1")):
+            with pytest.raises(SystemExit) as caught:
+                main(["list", "--limit", wrong, *where])
+            assert caught.value.code == 2
+            assert "no limit; give a number from 0 to 9,223,372,036,854,775,807" in capsys.readouterr().err
+    assert len(json_of(capsys, "list", "--store", store, "--limit", str(2**63 - 1))) == 3
+
+
 def test_without_rich_the_error_names_the_extra_and_json_still_works(
     store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,6 +142,64 @@ async def test_what_a_client_needs() -> None:
             raise AssertionError("nobody is there")
 
 
+@in_town(*THREE)
+async def test_closed_means_closed(town: Town) -> None:
+    cluster = client(town, "node-1", rpc_timeout=20.0)
+    await cluster.open()
+    handles = [await cluster.submit(collects, 2, workflow_id=town.id_at(name)[0]) for name in THREE]
+    waiting = [asyncio.create_task(handle.result()) for handle in handles]
+    await until(lambda: sum(len(town[name].station.server) for name in THREE) == 3)
+    looking = asyncio.create_task(cluster.members())
+    await asyncio.sleep(0)
+    await asyncio.gather(cluster.close(), cluster.close())
+    await cluster.close()
+    for ended in await asyncio.wait_for(asyncio.gather(*waiting, looking, return_exceptions=True), 2.0):
+        assert type(ended) is ClusterError and "this client is closed" in str(ended)
+    for ask in (
+        lambda: cluster.submit(collects, 0),
+        lambda: handles[0].status(),
+        lambda: cluster.list(),
+        lambda: cluster.purge(3600.0),
+        lambda: cluster.members(),
+        lambda: cluster.views(),
+        lambda: cluster.owner("x"),
+        lambda: cluster.open(),
+    ):
+        with pytest.raises(ClusterError, match="this client is closed") as caught:
+            await asyncio.wait_for(ask(), 2.0)
+        assert type(caught.value) is ClusterError
+    await until(lambda: not any(len(town[name].station.server) for name in THREE))
+    assert not cluster._transport._streams.links and not cluster._peers._dialling  # type: ignore[attr-defined]
+    assert await town["node-1"].face.handle(handles[0].workflow_id).status() is not Status.CANCELLED, "it goes on"
+
+
+@in_town(*THREE)
+async def test_a_client_that_is_not_open_says_what_to_write_and_may_be_opened_again_after_it_failed(town: Town) -> None:
+    cluster = client(town, "node-1", rpc_timeout=20.0)
+    for ask in (
+        lambda: cluster.submit(collects, 0),
+        lambda: cluster.handle("x").status(),
+        lambda: cluster.list(),
+        lambda: cluster.owner("x"),
+        lambda: cluster.members(),
+    ):
+        with pytest.raises(ClusterError, match=r"not open: .*`async with .*`await client\.open\(\)`"):
+            await asyncio.wait_for(ask(), 2.0)
+    seeds, cluster._seeds = cluster._seeds, [NOBODY]
+    with pytest.raises(Unreachable):
+        await cluster.open()
+    with pytest.raises(ClusterError, match="not open"):
+        await cluster.list()
+    cluster._seeds = seeds
+    await cluster.open()
+    assert await cluster.list() == []
+    await cluster.close()
+    never = client(town)
+    await never.close()
+    with pytest.raises(ClusterError, match="closed"):
+        await never.open()
+
+
 @asynchronous
 async def test_only_with_the_key_is_anything_told() -> None:
     secret, other = "a-secret-of-the-tests-1", "another-secret-of-tests"

@@ -165,6 +165,23 @@ def test_a_wrong_command_line_is_said_so(
     assert why in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["submit", "hello"], ["show", "x"], ["export", "x"], ["cancel", "x"], ["members"]],
+)
+def test_a_key_that_is_too_short_is_one_line(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLUSTER_SECRET_KEY", "short")
+    assert main([*arguments, "--seeds", "127.0.0.1:1"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("durable: CLUSTER_SECRET_KEY: a secret of 5 characters is too short") and said.count("\n") == 1
+    assert "secrets.token_hex(32)" in said
+    assert main(["node", "--id", "a"]) == 2
+    said = capsys.readouterr().err
+    assert "secrets.token_hex(32)" in said and said.count("\n") == 1
+
+
 def test_nobody_there_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["members", "--seed", "127.0.0.1:1"]) == 1
     assert "cannot connect to 127.0.0.1:1" in capsys.readouterr().err

@@ -210,7 +210,7 @@ def test_a_list_and_a_purge_give_what_there_is_and_name_the_partitions_that_nobo
         again = await first.purge(request_id="clean")
         assert set(others({*purged.missing, *again.missing})) <= set(again), "who did not get the answer asks again"
 
-    monkeypatch.setattr("durable.cluster.commands._credentials", lambda cluster: {"rpc_timeout": 4.0})
+    monkeypatch.setattr("durable.cluster.commands.credentials_of", lambda cluster: {"rpc_timeout": 4.0})
     with_nodes(5, body, rpc_timeout=4.0)
 
 

@@ -17,6 +17,7 @@ from durable.desk.desk import Desk
 from durable.errors import (
     ClusterError,
     DurableError,
+    EncodingError,
     NoQuorum,
     NotOwner,
     OutcomeUnknown,
@@ -38,6 +39,7 @@ from durable.rpc.requests import (
     Export,
     Fault,
     Fork,
+    Listing,
     Metadata,
     Outcome,
     Owners,
@@ -333,6 +335,79 @@ def test_noise_on_a_link_asks_nothing_and_answers_nothing(noise: bytes, as_reque
             assert [asked[1] for asked in desk.asked] in (["x", "y"], ["x", "y", "y"]), "nothing else was asked"
 
     asyncio.run(asyncio.wait_for(run(), 20))
+
+
+@asynchronous
+async def test_a_request_that_cannot_be_read_is_answered_and_the_others_on_its_link_go_on() -> None:
+    gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    desk = ScriptedDesk(lambda *_: gate)
+    async with stations(ScriptedDesk(nobody), desk) as (a, b):
+        other = asyncio.create_task(a.client.call(b.address, Export("x"), SOON))
+        await until(lambda: desk.asked)
+        for mistyped in (Cancel(7), SendMessage("x", "c", b"1", 7)):  # type: ignore[arg-type]
+            with pytest.raises(ClusterError, match=r"cannot be read: Expected `str.*Nothing was done") as caught:
+                await a.client.call(b.address, mistyped, SOON)
+            assert type(caught.value) is ClusterError, "nobody else is to be asked"
+        link = await a.peers.link(b.address)
+        link.send(REQUEST + msgspec.msgpack.encode([1, ["no such question"]]))  # a number that is another's
+        await until(lambda: b.transport.dropped["unreadable request"] == 3)
+        gate.set_result("told")
+        assert await other == "told" and len(b.links) == 1 and len(desk.asked) == 1
+        link.send(REQUEST + b"\x92\xa1x")
+        await until(lambda: link.closed)
+
+
+@asynchronous
+async def test_a_request_that_cannot_be_written_is_not_sent() -> None:
+    async with stations(ScriptedDesk(nobody), ScriptedDesk(nobody)) as (a, b):
+        for wrong in (Cancel("\ud800"), Listing(None, None, None, 10**30, None)):
+            with pytest.raises(EncodingError, match=r"cannot be written.*Nothing was sent"):
+                await a.client.call(b.address, wrong, SOON)
+
+
+@asynchronous
+async def test_who_is_cancelled_while_a_link_is_dialled_is_cancelled_whatever_becomes_of_the_dial() -> None:
+    silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    deaf = NodeAddress("127.0.0.1", silent.sockets[0].getsockname()[1])
+    for dial_first in (True, False):
+        async with stations(ScriptedDesk(nobody)) as (a,):
+            call = asyncio.create_task(a.client.call(deaf, Cancel("x"), SOON))
+            await until(lambda: a.peers._dialling)
+            await turns(3)
+            both = [next(iter(a.peers._dialling.values())), call]
+            for task in both if dial_first else reversed(both):
+                task.cancel()
+            await asyncio.wait([call])
+            assert call.cancelled(), dial_first
+    async with stations(ScriptedDesk(nobody)) as (a,):
+        call = asyncio.create_task(a.client.call(deaf, Cancel("x"), SOON))
+        await until(lambda: a.peers._dialling)
+        await a.peers.close()
+        with pytest.raises(Unreachable, match="not called any more"):
+            await call
+    silent.close()
+
+
+@asynchronous
+async def test_who_has_ended_asks_nothing_not_even_on_a_link_that_comes_late() -> None:
+    desk = ScriptedDesk(lambda *_: asyncio.sleep(3600))
+    async with stations(ScriptedDesk(nobody), desk) as (a, b):
+        asked = asyncio.create_task(a.client.call(b.address, Export("asked"), SOON))
+        await until(lambda: desk.asked)
+        b.links[0].abort()
+        with pytest.raises(Unanswered):
+            await asked
+        waits = asyncio.create_task(a.client.call(b.address, Export("waits"), SOON))
+        await until(lambda: len(desk.asked) == 2)
+        a.peers.link_lost(await a.peers.link(b.address))
+        dials = asyncio.create_task(a.client.call(b.address, Export("late"), SOON))
+        await until(lambda: a.peers._dialling)
+        a.client.end("it is over")
+        for call in (waits, dials, asyncio.create_task(a.client.call(b.address, Export("after"), SOON))):
+            with pytest.raises(ClusterError, match=r"^it is over$"):
+                await call
+        await until(lambda: len(b.server) == 0)
+        assert [one[1] for one in desk.asked] == ["asked", "waits"]
 
 
 @asynchronous
