@@ -157,7 +157,7 @@ class Link(Protocol):
     def send(self, frame: bytes) -> bool:
         """Queue one frame. Never waits. False: the link is closed, or too much waits already; nothing was queued.
 
-        Raises `ValueError` for a frame that is empty or longer than any link takes (32 MiB).
+        Raises `ValueError` for a frame that is empty or longer than any link takes (40 MiB).
         """
 
     async def close(self) -> None:

@@ -16,6 +16,8 @@ the safety of it all:
 
 An append is done when it is committed *and* applied here, so whoever waited for it can read it.
 
+A frame that a link does not take, or refuses, is lost, as any frame may be: it keeps nothing else of the turn from being done.
+
 **Limits.** A store that fails ends this node's part in replication for good: it says nothing more, and votes no more.
 
 Read next: `durable.cluster.host`.
@@ -45,6 +47,7 @@ from durable.copies.effects import (
     SendSnapshot,
     SendSynced,
 )
+from durable.copies.frames import frames
 from durable.copies.messages import Epoch, Message, Roster, decode, encode
 from durable.errors import ClusterError, DurableError, NotOwner, Overloaded, StoreError
 from durable.membership.member import NodeId
@@ -53,7 +56,6 @@ from durable.replication.replication import Replication
 from durable.storage.syncer import Done
 
 log = logging.getLogger("durable")
-FRAME_MESSAGES_MAX = 512
 
 
 class Syncs(Protocol):
@@ -272,17 +274,27 @@ class ReplicatedLog:
 
     def _send(self, messages: dict[NodeId, list[Message]]) -> None:
         hello = self.core.hello
-        said: list[Message] = []
-        frame = b""
+        said: list[tuple[list[Message], list[NodeId]]] = []
         for to, mine in messages.items():
-            for begin in range(0, len(mine), FRAME_MESSAGES_MAX):
-                part = mine[begin : begin + FRAME_MESSAGES_MAX]
-                if part != said:  # an owner says the same to all its copies
-                    said, frame = part, encode([hello, *part])
-                self._post(to, frame)
+            if said and said[-1][0] == mine:  # an owner says the same to all its copies
+                said[-1][1].append(to)
+            else:
+                said.append((mine, [to]))
+        for mine, peers in said:
+            for frame in frames(hello, mine):
+                for to in peers:
+                    self._give(to, frame)
 
     def _say(self, to: NodeId, message: Message) -> bool:
-        return self._post(to, encode([self.core.hello, message]))
+        return self._give(to, encode([self.core.hello, message]))
+
+    def _give(self, to: NodeId, frame: bytes) -> bool:
+        """A frame that cannot be sent is lost, whatever the reason: the rest of the turn has to be done."""
+        try:
+            return self._post(to, frame)
+        except Exception:
+            log.exception("a frame of %s bytes for %s is lost", f"{len(frame):,}", to)
+            return False
 
     # The disk
 
