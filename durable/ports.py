@@ -98,6 +98,10 @@ class Log(Protocol):
     partition: the node lets go of it and runs the others on, until it is given the partition again.
     """
 
+    @property
+    def batch_bytes_max(self) -> int:
+        """No batch has more bytes of keys and values than this; one that has is refused, and not appended."""
+
     def append(self, partition: int, batch: Batch) -> asyncio.Future[None]: ...
 
     def check(self, partition: int) -> None:

@@ -47,7 +47,7 @@ from durable.copies.effects import (
     SendSnapshot,
     SendSynced,
 )
-from durable.copies.frames import frames
+from durable.copies.frames import ENTRY_BYTES_MAX, frames
 from durable.copies.messages import Epoch, Message, Roster, decode, encode
 from durable.errors import ClusterError, DurableError, NotOwner, Overloaded, StoreError
 from durable.membership.member import NodeId
@@ -56,6 +56,8 @@ from durable.replication.replication import Replication
 from durable.storage.syncer import Done
 
 log = logging.getLogger("durable")
+BESIDE_BYTES = 1 << 20
+"""How much longer than its keys and values an entry may be."""
 
 
 class Syncs(Protocol):
@@ -117,6 +119,8 @@ class ReplicatedLog:
         self._closed = False
 
     # The port
+
+    batch_bytes_max = ENTRY_BYTES_MAX - BESIDE_BYTES
 
     def append(self, partition: int, batch: Batch) -> asyncio.Future[None]:
         """Done when the batch is committed, and applied here. Fails with `NotOwner` or `NoQuorum` for this partition."""
@@ -221,16 +225,15 @@ class ReplicatedLog:
         if self._closed or self._failure is not None:
             return
         try:
-            while effects := self.core.effects():
+            while self._failure is None and not self._closed and (effects := self.core.effects()):
                 self._carry_out(effects)
-                if self._failure is not None or self._closed:
-                    return
         except StoreError as error:
             self._fail(error)
-            return
-        for watcher in self._watchers:
-            watcher.set()
-        self._arm()
+        finally:  # a fault is told to the loop, and is not the end of this node's part
+            if self._failure is None and not self._closed:
+                for watcher in self._watchers:
+                    watcher.set()
+                self._arm()
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         writes: list[Write] = []
@@ -255,7 +258,12 @@ class ReplicatedLog:
                 case _:
                     told.append(effect)
         self._write(writes)
-        self._send(at_once)
+        try:
+            self._send(at_once)
+        finally:  # the core has said it once, and does not say it again
+            self._tell_all(told, at_once)
+
+    def _tell_all(self, told: list[Effect], at_once: dict[NodeId, list[Message]]) -> None:
         for effect in told:
             self._tell(effect)
         if self._written > self._synced or self._held:
