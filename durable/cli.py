@@ -295,7 +295,7 @@ def _cancel(options: argparse.Namespace) -> int:
 
 def _node(options: argparse.Namespace) -> int:
     from durable.cluster.app import import_app
-    from durable.cluster.commands import config_of, run_node
+    from durable.commands import config_of, run_node
 
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -311,7 +311,7 @@ def _node(options: argparse.Namespace) -> int:
 
 
 def _members(options: argparse.Namespace) -> int:
-    from durable.cluster.commands import look
+    from durable.commands import look
 
     try:
         view, copies = asyncio.run(look(options.seeds or os.environ.get("CLUSTER_SEED_NODES", ""), options.cluster))
@@ -350,7 +350,7 @@ def _asked(options: argparse.Namespace) -> list[NodeAddress]:
 
 
 def _of_cluster(options: argparse.Namespace, ask: Callable[[ClusterClient], Awaitable[T]]) -> T:
-    from durable.cluster.commands import ask_cluster, credentials_of
+    from durable.commands import ask_cluster, credentials_of
 
     seeds = _asked(options)
     if not seeds:

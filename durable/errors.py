@@ -77,7 +77,7 @@ class EncodingError(WorkflowError):
 
 
 class ValueTooLarge(WorkflowError):
-    """A value is larger than ``value_bytes_max``."""
+    """A value is larger than ``value_bytes_max``, or more would have to be recorded at once than a log takes."""
 
 
 class FunctionFailed(WorkflowError):

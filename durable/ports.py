@@ -98,6 +98,10 @@ class Log(Protocol):
     partition: the node lets go of it and runs the others on, until it is given the partition again.
     """
 
+    @property
+    def batch_bytes_max(self) -> int:
+        """No batch has more bytes of keys and values than this; one that has is refused, and not appended."""
+
     def append(self, partition: int, batch: Batch) -> asyncio.Future[None]: ...
 
     def check(self, partition: int) -> None:
@@ -157,7 +161,7 @@ class Link(Protocol):
     def send(self, frame: bytes) -> bool:
         """Queue one frame. Never waits. False: the link is closed, or too much waits already; nothing was queued.
 
-        Raises `ValueError` for a frame that is empty or longer than any link takes (32 MiB).
+        Raises `ValueError` for a frame that is empty or longer than any link takes (40 MiB).
         """
 
     async def close(self) -> None:

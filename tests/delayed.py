@@ -20,6 +20,8 @@ TURNS_MAX = 12
 class DelayedLog:
     """Implements `durable.ports.Log`. A held partition keeps its batches back until `let`."""
 
+    batch_bytes_max = 1 << 30
+
     def __init__(self, store: Store, seed: int = 0) -> None:
         self.store = store
         self.applied = 0

@@ -58,6 +58,8 @@ class HeldLog:
     durable (a batch that still waits for its turn, or for other nodes).
     """
 
+    batch_bytes_max = 1 << 30
+
     def __init__(self, store: Store, *, visible: bool = False) -> None:
         self.store = store
         self.visible = visible

@@ -22,7 +22,7 @@ result     ``workflow_id``              answers when it has come, in JSON
 **Its end.** When the parent is gone, however it went, the pipe closes and the process ends. One that is stopped (SIGSTOP)
 would not notice: on Linux the kernel is asked to kill it too.
 
-Read next: `durable.cluster.commands`.
+Read next: `durable.commands`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ A client runs no workflows: their code need not be here. With it, inputs are che
 **Limits.** It takes for live whom any of the nodes that answer takes for live: a wrong guess costs a try. It listens nowhere, and
 has a link to each node that it asks.
 
-Read next: `durable.cluster.commands`.
+Read next: `durable.commands`.
 """
 
 from __future__ import annotations

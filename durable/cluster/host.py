@@ -13,7 +13,8 @@ a roster decided    its voters that seem alive are put on the ring
 an envelope leaves  it goes to the owner of its receiver's partition, until somebody has it durably
 ==================  ==================================================================================================
 
-**Limits.** Partitions are 256, because the keys of every store are made for that.
+**Limits.** Partitions are 256, because the keys of every store are made for that. ``value_bytes_max`` is bounded by what a link
+carries.
 
 Read next: `durable.cluster.node`.
 """
@@ -85,6 +86,9 @@ class Host:
         address_of: Callable[[NodeId], NodeAddress | None],
         ring: PartitionRing,
     ) -> None:
+        if 2 * node_config.value_bytes_max > ReplicatedLog.batch_bytes_max:  # a message stands in the journal and in the outbox
+            most = ReplicatedLog.batch_bytes_max // 2
+            raise ValueError(f"value_bytes_max is {node_config.value_bytes_max:,}; in a cluster it is {most:,} at most")
         self._me = NodeId(config.node_id)
         self._address_of = address_of
         self._dropped = transport.dropped

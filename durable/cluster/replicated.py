@@ -16,6 +16,8 @@ the safety of it all:
 
 An append is done when it is committed *and* applied here, so whoever waited for it can read it.
 
+A frame that a link does not take, or refuses, is lost, as any frame may be: it keeps nothing else of the turn from being done.
+
 **Limits.** A store that fails ends this node's part in replication for good: it says nothing more, and votes no more.
 
 Read next: `durable.cluster.host`.
@@ -45,6 +47,7 @@ from durable.copies.effects import (
     SendSnapshot,
     SendSynced,
 )
+from durable.copies.frames import ENTRY_BYTES_MAX, frames
 from durable.copies.messages import Epoch, Message, Roster, decode, encode
 from durable.errors import ClusterError, DurableError, NotOwner, Overloaded, StoreError
 from durable.membership.member import NodeId
@@ -53,7 +56,8 @@ from durable.replication.replication import Replication
 from durable.storage.syncer import Done
 
 log = logging.getLogger("durable")
-FRAME_MESSAGES_MAX = 512
+BESIDE_BYTES = 1 << 20
+"""How much longer than its keys and values an entry may be."""
 
 
 class Syncs(Protocol):
@@ -115,6 +119,8 @@ class ReplicatedLog:
         self._closed = False
 
     # The port
+
+    batch_bytes_max = ENTRY_BYTES_MAX - BESIDE_BYTES
 
     def append(self, partition: int, batch: Batch) -> asyncio.Future[None]:
         """Done when the batch is committed, and applied here. Fails with `NotOwner` or `NoQuorum` for this partition."""
@@ -219,16 +225,15 @@ class ReplicatedLog:
         if self._closed or self._failure is not None:
             return
         try:
-            while effects := self.core.effects():
+            while self._failure is None and not self._closed and (effects := self.core.effects()):
                 self._carry_out(effects)
-                if self._failure is not None or self._closed:
-                    return
         except StoreError as error:
             self._fail(error)
-            return
-        for watcher in self._watchers:
-            watcher.set()
-        self._arm()
+        finally:  # a fault is told to the loop, and is not the end of this node's part
+            if self._failure is None and not self._closed:
+                for watcher in self._watchers:
+                    watcher.set()
+                self._arm()
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         writes: list[Write] = []
@@ -253,7 +258,12 @@ class ReplicatedLog:
                 case _:
                     told.append(effect)
         self._write(writes)
-        self._send(at_once)
+        try:
+            self._send(at_once)
+        finally:  # the core has said it once, and does not say it again
+            self._tell_all(told, at_once)
+
+    def _tell_all(self, told: list[Effect], at_once: dict[NodeId, list[Message]]) -> None:
         for effect in told:
             self._tell(effect)
         if self._written > self._synced or self._held:
@@ -272,17 +282,27 @@ class ReplicatedLog:
 
     def _send(self, messages: dict[NodeId, list[Message]]) -> None:
         hello = self.core.hello
-        said: list[Message] = []
-        frame = b""
+        said: list[tuple[list[Message], list[NodeId]]] = []
         for to, mine in messages.items():
-            for begin in range(0, len(mine), FRAME_MESSAGES_MAX):
-                part = mine[begin : begin + FRAME_MESSAGES_MAX]
-                if part != said:  # an owner says the same to all its copies
-                    said, frame = part, encode([hello, *part])
-                self._post(to, frame)
+            if said and said[-1][0] == mine:  # an owner says the same to all its copies
+                said[-1][1].append(to)
+            else:
+                said.append((mine, [to]))
+        for mine, peers in said:
+            for frame in frames(hello, mine):
+                for to in peers:
+                    self._give(to, frame)
 
     def _say(self, to: NodeId, message: Message) -> bool:
-        return self._post(to, encode([self.core.hello, message]))
+        return self._give(to, encode([self.core.hello, message]))
+
+    def _give(self, to: NodeId, frame: bytes) -> bool:
+        """A frame that cannot be sent is lost, whatever the reason: the rest of the turn has to be done."""
+        try:
+            return self._post(to, frame)
+        except Exception:
+            log.exception("a frame of %s bytes for %s is lost", f"{len(frame):,}", to)
+            return False
 
     # The disk
 

@@ -25,9 +25,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from durable.copies.effects import Committed, Owned
+from durable.copies.frames import ENTRY_BYTES_MAX, FRAME_BYTES
 from durable.copies.messages import ZERO, Ack, Answer, Append, Epoch, HandOver, Members, Row, Sync
 from durable.copies.rows import Seal, encode_entry, encode_row
-from durable.errors import NoQuorum, NotOwner, Overloaded
+from durable.errors import NoQuorum, NotOwner, Overloaded, ValueTooLarge
 from durable.membership.member import NodeId
 from durable.ports import Batch
 from durable.replication.quiet import Lines, checksum
@@ -201,6 +202,7 @@ class Owner:
         Raises:
             NotOwner: not in office, or no longer.
             Overloaded: too many entries are under way.
+            ValueTooLarge: no frame could carry it.
         """
         replica = self.replica
         if not self.in_office or self.successor is not None or replica.closed():
@@ -210,7 +212,10 @@ class Owner:
                 f"partition {replica.partition} has {replica.log.last - replica.commit} entries under way. Nothing was appended: "
                 "try again when some are committed"
             )
-        replica.extend((encode_entry(writes),))
+        entry = encode_entry(writes)
+        if len(entry) > ENTRY_BYTES_MAX:
+            raise ValueTooLarge(f"{len(entry):,} bytes at once; a copy is sent {ENTRY_BYTES_MAX:,} at most. Nothing was appended")
+        replica.extend((entry,))
         replica.home.dirty[replica.partition] = replica
         return replica.log.last
 
@@ -237,17 +242,23 @@ class Owner:
         replica, home, last = self.replica, self.replica.home, self.replica.log.last
         if self.sent < last:
             home.quiet.stir(replica)
-            entries = replica.log.slice(self.sent + 1, 1 << 62)
-            append = Append(replica.partition, replica.generation, self.epoch, self.sent, entries, replica.commit)
-            for node, peer in self.peers.items():
-                if self.follows(peer) and self.speaks(node):
-                    home.send(node, append)
-            self.sent = last
+            while self.sent < last:
+                self._send_next()
             home.when_synced(replica, self.epoch, last)
         self._count()
         if replica.commit != self.commit:
             self.commit = replica.commit
             home.quiet.stir(replica)
+
+    def _send_next(self) -> None:
+        """Entries that were not sent yet, as many as one message carries."""
+        replica = self.replica
+        entries = replica.log.slice(self.sent + 1, FRAME_BYTES)
+        append = Append(replica.partition, replica.generation, self.epoch, self.sent, entries, replica.commit)
+        for node, peer in self.peers.items():
+            if self.follows(peer) and self.speaks(node):
+                replica.home.send(node, append)
+        self.sent += len(entries)
 
     def _held_by_enough(self) -> int:
         """The last index that as many copies as are needed hold in this epoch."""

@@ -305,7 +305,7 @@ class Replication:
         network. Who has something new asks `check` before.
 
         Raises:
-            NotOwner, NoQuorum, Overloaded: nothing was appended.
+            NotOwner, NoQuorum, Overloaded, ValueTooLarge: nothing was appended.
         """
         self.home.now = now
         return self._owner_of(partition).append(writes)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from durable.membership.member import NodeAddress
     from durable.ports import Link, Transport
 
+log = logging.getLogger("durable")
 PEER_BYTES_MAX = 8 * 2**20
 REDIAL_S = 0.05
 PEERS_MAX = 4_096
@@ -60,7 +62,7 @@ class Peers:
         """Say it, if the peer can be reached; after everything that was said to it before. False: it was not taken."""
         link = self._links.get(to)
         if link is not None and not link.closed:
-            return link.send(frame)
+            return self._give(link, frame)
         if self._just_failed(to) is not None:
             self.dropped["not sent: nobody there"] += 1
             return False
@@ -71,6 +73,14 @@ class Peers:
         self._kept.setdefault(to, []).append(frame)
         self._kept_bytes[to] += len(frame)
         return True
+
+    def _give(self, link: Link, frame: bytes) -> bool:
+        try:
+            return link.send(frame)
+        except (ValueError, OSError) as error:
+            self.dropped["not sent: refused by the link"] += 1
+            log.error("something for %s is lost: %s", link.peer, error)
+            return False
 
     def link_lost(self, link: Link) -> None:
         """It is not to be given out any more."""
@@ -102,7 +112,7 @@ class Peers:
                 self._links[to] = link
             self._failed.pop(to, None)
             for frame in self._kept.pop(to, ()):
-                link.send(frame)
+                self._give(link, frame)
             return link
         except Unreachable as error:
             self._failed.pop(to, None)

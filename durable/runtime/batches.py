@@ -5,7 +5,10 @@ wait until it is durable: start this function, deliver that message, give the ca
 batch is handed to the log, and when the log says "durable" the effects run, in order. Between two steps inside a partition
 nothing waits. So the order is always: append, durable, then act, then answer.
 
-The open batches of one moment go to the log together; a log that groups them gives them one fsync.
+The open batches of one moment go to the log together; a log that groups them gives them one fsync. What executions write in one
+moment may be more than a log takes at once. So a batch is cut, where it has grown long, between two things that do not need each
+other (`PartitionBatch.cut`): a prefix of a journal is a journal, since replay makes the commands anew that are not recorded yet.
+What has to be there together, a command and its envelope, a message that is taken and the row that records it, is never cut.
 
 A partition that this node no longer runs loses its batches: their writes may become durable yet, or not, and what was to
 happen then does not happen here. Now and then a batch takes the time along, so that whoever runs the partition next does
@@ -17,15 +20,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
-from durable.errors import ClusterError, StoreError
-from durable.ports import Log, Write
+from durable.errors import ClusterError, StoreError, ValueTooLarge
+from durable.ports import Batch, Log, Write
 from durable.storage.node import clock_write
 
 log = logging.getLogger("durable")
 CLOCK_ROW_MS = 1_000
 """How far behind its last batch the time that a partition remembers may be."""
+PIECE_BYTES = 4 << 20
+"""A batch that is longer is handed to the log in pieces, in order."""
 
 Effect = tuple[Any, ...]
 """A callable and its arguments."""
@@ -34,13 +40,41 @@ Effect = tuple[Any, ...]
 class PartitionBatch:
     """What one partition writes in one go, and what happens when it is durable; nothing happens when it is ``dead``."""
 
-    __slots__ = ("dead", "effects", "partition", "writes")
+    __slots__ = ("cuts", "dead", "effects", "partition", "writes")
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
         self.writes: list[Write] = []
         self.effects: list[Effect] = []
+        self.cuts: list[int] = []
         self.dead = False
+
+    def cut(self) -> None:
+        """What comes may become durable later than what was written until now."""
+        cuts, at = self.cuts, len(self.writes)
+        if at and (not cuts or cuts[-1] != at):
+            cuts.append(at)
+
+    def pieces(self) -> list[list[Write]]:
+        """The writes, in one piece if they are not many bytes; else cut so that only what cannot be cut is longer."""
+        writes = self.writes
+        if size_of(writes) <= PIECE_BYTES:
+            return [writes]
+        found: list[list[Write]] = []
+        begin = end = size = 0
+        for cut in [*self.cuts, len(writes)]:
+            more = size_of(writes[end:cut])
+            if size and more and size + more > PIECE_BYTES:
+                found.append(writes[begin:end])
+                begin, size = end, 0
+            size += more
+            end = cut
+        return [*found, writes[begin:]]
+
+
+def size_of(writes: Batch) -> int:
+    """The bytes of its keys and values."""
+    return sum([len(key) for key, _ in writes]) + sum([len(value) for _, value in writes if value])
 
 
 NEVER = PartitionBatch(-1)
@@ -81,6 +115,12 @@ class Batches:
                 self._scheduled = True
                 asyncio.get_running_loop().call_soon(self.flush)
         return batch
+
+    def cut(self, partition: int) -> None:
+        """What is written to the partition from now on does not need to be there together with what was written before."""
+        batch = self._open.get(partition)
+        if batch is not None:
+            batch.cut()
 
     def opened(self) -> list[int]:
         """The partitions that have something to be handed to the log."""
@@ -161,13 +201,28 @@ class Batches:
                 batch.writes.append(clock_write(partition, now_ms))
             self.rows_written += len(batch.writes)
             self._on_the_way[partition] = batch
-            done: Any = self._log.append(partition, batch.writes)
+            done = self._append(batch)
             group = self._groups.get(done)
             if group is None:
                 self._groups[done] = [batch]
                 done.add_done_callback(self._durable)
             else:
                 group.append(batch)
+
+    def _append(self, batch: PartitionBatch) -> Any:
+        """Hand a batch to the log. It is durable when its last piece is: what is appended earlier is durable earlier."""
+        pieces = batch.pieces()
+        if len(pieces) > 1 and max(map(size_of, pieces)) > self._log.batch_bytes_max:
+            pieces = [batch.writes]  # to be refused as a whole: nothing may become durable behind what does not
+        *before, last = pieces
+        for piece in before:
+            self._log.append(batch.partition, piece).add_done_callback(partial(self._piece_done, batch))
+        return self._log.append(batch.partition, last)
+
+    def _piece_done(self, batch: PartitionBatch, done: asyncio.Future[None]) -> None:
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if error is not None:
+            self._refused([batch], error)
 
     def _durable(self, done: asyncio.Future[None]) -> None:
         group = self._groups.pop(done)
@@ -193,5 +248,9 @@ class Batches:
         if isinstance(error, ClusterError):
             for batch in alive:
                 self._lost(batch.partition, error)
+        elif isinstance(error, ValueTooLarge):  # nobody has looked before: a fault of this library, and of one partition
+            for batch in alive:
+                log.critical("partition %d stops here: what was to be recorded is too much. %s", batch.partition, error)
+                self._lost(batch.partition, ClusterError(str(error)))
         elif alive or isinstance(error, StoreError):
             self._failed(error)

@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from durable.errors import JournalCorrupted, WorkflowError
-from durable.journal import keys
+from durable.errors import JournalCorrupted, ValueTooLarge, WorkflowError
+from durable.journal import failures, keys
 from durable.journal.codec import CorruptRow, pack, unpack_row
 from durable.journal.entries import Address, Command, Row, Start, Status, StatusRow
 from durable.journal.journal import decode_rows
 from durable.ports import Write
 from durable.runtime.execution import PYTHON, Execution, child_base
 from durable.storage.node import NodeStorage, journal_prefix
+from durable.workflows.machine import Outcome, WorkflowMachine
 
 if TYPE_CHECKING:
     from durable.runtime.engine import Engine
 
+DELETED_BYTES = 64
+"""How much longer than its id the key of a row is, at most."""
 TOMBSTONE_MS = 3_600_000
 """How long a purged id stays taken: longer than any caller repeats a submit whose answer it did not get."""
 FORGOTTEN_MS = 7 * 24 * TOMBSTONE_MS
@@ -178,18 +181,39 @@ def fork(engine: Engine, new_id: str, at: int, rows: list[Row], request_key: byt
         origin_child_bases=(*(old for old in start.origin_child_bases if old[0] < at), (at, _base_before(start, at))),
         forked_at=at,
     )
+    packed = [pack(item) for item in (forked, *kept)]
+    prefix = journal_prefix(new_id, incarnation, 0)
+    size, bytes_max = sum([len(prefix) + 20 + len(data) for data in packed]), engine.log.batch_bytes_max
+    if size > bytes_max:
+        raise ValueTooLarge(
+            f"the rows before entry {at} take {size:,} bytes, and a fork records them at once, of which this node takes "
+            f"{bytes_max:,}. Nothing was forked; fork at an earlier entry."
+        )
     now_ms = engine.clock.now_ms()
     execution = _in_memory(engine, forked, new_id, now_ms)
     execution.requests.add(request_key)
     batch = execution.parking = engine.batch(execution)  # it is read from its rows, so they must be there
     batch.writes.extend(_unearthed(engine, new_id))
-    prefix = journal_prefix(new_id, incarnation, 0)
-    batch.writes.extend((prefix + keys.number(index), pack(item)) for index, item in enumerate([forked, *kept]))
+    batch.writes.extend((prefix + keys.number(index), data) for index, data in enumerate(packed))
     batch.writes.append((request_key, b""))
     execution.status_write(batch, now_ms)
     execution.set_active(batch, True)
     batch.effects.append((engine.parked, execution, batch))
     batch.effects.append((engine.scheduler.wake, execution))
+
+
+def next_run(execution: Execution, machine: WorkflowMachine, outcome: Outcome, bytes_max: int) -> Outcome:
+    """That the run continues as a new one; or that it has failed, if the new one would begin with more than a log takes at once."""
+    carried = [outcome.next_input_json, machine.checkpoint, *machine.state.values()]
+    size = sum([len(each) for each in carried if each])
+    size += (execution.rows + len(execution.side_keys)) * (len(execution.workflow_id) + DELETED_BYTES)
+    if size <= bytes_max:
+        return outcome
+    problem = ValueTooLarge(
+        f"continue_as_new: the input, the last checkpoint and the keyed state take {size:,} bytes with what is deleted, and are "
+        f"recorded at once, of which this node takes {bytes_max:,}. Keep large data in a file or an object store and pass its name."
+    )
+    return Outcome(Status.FAILED, error=failures.record(problem))
 
 
 def _base_before(start: Start, at: int) -> str:

@@ -86,4 +86,6 @@ class Calls:
         running = execution.calls.get(call.sequence_number) if execution else None
         if execution is not None and running is not None and running.call is call and not self._engine.closed:
             execution.beats = True
-            execution.record_heartbeat(call.sequence_number, details_json, self._engine.batch(execution))
+            batch = self._engine.batch(execution)
+            batch.cut()
+            execution.record_heartbeat(call.sequence_number, details_json, batch)

@@ -235,6 +235,7 @@ class LocalDesk:
         self._engine.check_open()
         partition = self._engine.tenures.check(workflow_id)
         self._engine.log.check(partition)
+        self._engine.batches.cut(partition)
         return partition
 
     async def _settle_all(self, partitions: Sequence[int] | None) -> dict[int, Tenure]:

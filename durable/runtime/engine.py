@@ -27,7 +27,7 @@ from durable.journal.entries import (
 )
 from durable.journal.timers import Timer
 from durable.ports import Clock, Courier, Entropy, Log
-from durable.runtime import operations
+from durable.runtime import births, operations
 from durable.runtime.alarm import Alarm
 from durable.runtime.answer import Answer
 from durable.runtime.batches import Batches, PartitionBatch
@@ -184,6 +184,7 @@ class Engine:
             self.scheduler.release(execution)
             return
         batch = self.batch(execution)
+        batch.cut()
         if execution.paused:
             self._drive_paused(execution, batch)
             return
@@ -202,6 +203,7 @@ class Engine:
         if execution.status is not Status.RUNNING:
             execution.move(Event.STEP)
         while True:
+            batch.cut()
             machine = execution.machine
             assert machine is not None
             outcome = machine.outcome
@@ -211,6 +213,8 @@ class Engine:
             if outcome is not None:
                 if outcome.next_input_json is not None and any(answer.sequence_number == CANCEL for answer in inbox):
                     outcome = Outcome(Status.CANCELLED)  # between two runs there is no code that could clean up
+                elif outcome.next_input_json is not None:
+                    outcome = births.next_run(execution, machine, outcome, self.log.batch_bytes_max)
                 if outcome.next_input_json is None:
                     self._finish(execution, outcome, batch, now_ms)
                     return
@@ -289,6 +293,7 @@ class Engine:
         kept: deque[Answer] = deque()
         for answer in execution.inbox:
             if answer.recorded is None and answer.sequence_number != CANCEL:
+                batch.cut()
                 execution.record_only(answer, batch, self.clock.now_ms())
             else:
                 kept.append(answer)

@@ -230,6 +230,7 @@ class Execution:
         self.set_active(batch, True)
         for number in sorted(machine.pending):
             if number < len(recorded):
+                batch.cut()
                 operations.take_up(self, recorded[number], machine.pending[number], storage, batch, now_ms)
         self._collect(batch)
 
@@ -359,6 +360,7 @@ class Execution:
         assert machine is not None
         if machine.commands:
             for command, pending in machine.take_commands():
+                batch.cut()
                 self.append(command, batch)
                 if pending is not None:
                     operations.BEGIN[command.entry_type](self, command, pending, batch)

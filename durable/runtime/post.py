@@ -100,6 +100,7 @@ class PostOffice:
             self._carrier.add(tenure, key, envelope)
             return
         told = partial(self._answered, tenure, key, envelope)
+        engine.batches.cut(partition)
         try:
             said = self._routes[envelope.kind](envelope, told)
         except ReplayError as error:  # the receiver cannot be read: the envelope waits in the outbox for the next adoption
@@ -164,6 +165,7 @@ class PostOffice:
             engine = self._engine
             engine.check_open()
             partition = engine.tenures.check(envelope.receiver)
+            engine.batches.cut(partition)
             answer = engine.batches.promise(partition)
             self._receiving[mark] = answer
             answer.add_done_callback(lambda _: self._receiving.pop(mark, None))

@@ -10,6 +10,7 @@ workflow that is ready, and the busier the node, the cheaper a step.
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from durable.errors import DurableError, StoreError
 from durable.ports import Batch, Store, Write
@@ -18,6 +19,8 @@ from durable.storage.syncer import Syncer
 
 class LocalLog:
     """Makes batches durable in one store. ``syncs`` counts the fsyncs, ``batches`` what they covered."""
+
+    batch_bytes_max = sys.maxsize
 
     def __init__(self, store: Store, *, inline: bool | None = None) -> None:
         self._store = store

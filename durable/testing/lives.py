@@ -160,6 +160,8 @@ class MortalLog:
     The millisecond is the fsync: a node that does not wait for it acts before its rows are kept, and is seen.
     """
 
+    batch_bytes_max = 1 << 30
+
     def __init__(self, store: Store, witness: Witness, death: Death | None, writes_max: int) -> None:
         self._store = store
         self._witness = witness

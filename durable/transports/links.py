@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from durable.membership.member import NodeAddress
     from durable.ports import Receiver
 
-LINK_FRAME_BYTES_MAX = 32 * 2**20
-"""Twice the largest value that a journal takes by default."""
+LINK_FRAME_BYTES_MAX = 40 * 2**20
+"""The longest entry of a replicated log (`durable.copies.frames`), and what is said around it."""
 
 LINK_BYTES_MAX = 64 * 2**20
 LINKS_MAX = 512

@@ -14,10 +14,10 @@ from towns import Town, in_town
 from durable import Context, workflow
 from durable.cluster.ask import ask_node, seal_of
 from durable.cluster.client import ClusterClient, gathered
-from durable.cluster.commands import look
 from durable.cluster.config import ClusterConfig
 from durable.cluster.node import ClusterNode
 from durable.cluster.sight import Sight
+from durable.commands import look
 from durable.errors import ClusterError, DurableError, NoQuorum, NotRegistered, Unreachable, WorkflowFailed
 from durable.journal.entries import Status
 from durable.membership.member import MemberStatus, NodeAddress

@@ -102,7 +102,7 @@ def test_a_node_that_a_cluster_refuses_ends_and_says_why() -> None:
         address = line(first, "listens on").rpartition(" ")[2]
         code = (
             "import asyncio\n"
-            "from durable.cluster.commands import run_node\n"
+            "from durable.commands import run_node\n"
             "from durable.cluster import ClusterConfig\n"
             f"config = ClusterConfig.lan('b', bind_address='127.0.0.1:0', seed_nodes=['{address}'], partitions=8,"
             f" secret_key='{SECRET}')\n"

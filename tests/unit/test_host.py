@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import durable
-from durable import Context
+from durable import Context, NodeConfig
 from durable.cli import main
 from durable.cluster import ClusterClient, ClusterConfig, ClusterNode
 from durable.copies.messages import SnapshotPiece
@@ -210,7 +210,7 @@ def test_a_list_and_a_purge_give_what_there_is_and_name_the_partitions_that_nobo
         again = await first.purge(request_id="clean")
         assert set(others({*purged.missing, *again.missing})) <= set(again), "who did not get the answer asks again"
 
-    monkeypatch.setattr("durable.cluster.commands.credentials_of", lambda cluster: {"rpc_timeout": 4.0})
+    monkeypatch.setattr("durable.commands.credentials_of", lambda cluster: {"rpc_timeout": 4.0})
     with_nodes(5, body, rpc_timeout=4.0)
 
 
@@ -402,5 +402,41 @@ def test_a_folder_is_not_opened_with_other_settings_than_its_cluster_was_born_wi
             async with node_of("host-1", NodeStorage.make(store), replicas=2):
                 pytest.fail("it was opened")
         store.close()
+
+    asyncio.run(run())
+
+
+@durable.function("host-size")
+async def size(text: str) -> int:
+    return len(text)
+
+
+@durable.workflow("host-wide")
+async def wide(ctx: Context, count: int) -> int:
+    return sum([await each for each in [ctx.call(size, "x" * 4_000_000) for _ in range(count)]])
+
+
+def test_a_step_that_records_more_than_an_entry_takes_is_recorded_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("durable.replication.owner.ENTRY_BYTES_MAX", 10 << 20)
+
+    async def body(nodes: list[ClusterNode]) -> None:
+        raised: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+        handle = await nodes[0].submit(wide, 3, workflow_id="wide-1")
+        assert await handle.result(timeout=15) == 12_000_000
+        assert await (await nodes[0].submit(doubling, 4)).result(timeout=30) == 8
+        assert not raised
+
+    with_nodes(3, body)
+
+
+def test_a_value_that_no_frame_could_carry_is_not_allowed_to_a_node_of_a_cluster() -> None:
+    async def run() -> None:
+        config = ClusterConfig.lan("host-large", bind_address="127.0.0.1:0")
+        node = ClusterNode(
+            config, NodeStorage.make(InMemoryStore.open()), node_config=NodeConfig(node_id="host-large", value_bytes_max=1 << 25)
+        )
+        with pytest.raises(ValueError, match="value_bytes_max"):
+            await node.start()
 
     asyncio.run(run())

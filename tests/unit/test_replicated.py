@@ -12,15 +12,17 @@ import pytest
 from stores import FailingStore
 
 from durable.cluster.replicated import ReplicatedLog
-from durable.copies.messages import Epoch, Roster
+from durable.copies.frames import ENTRY_BYTES_MAX, FRAME_BYTES, FRAME_MESSAGES_MAX, frames
+from durable.copies.messages import Ack, Append, Epoch, Hello, Message, Roster, decode
 from durable.copies.tuning import ReplicationTuning
-from durable.errors import ClusterError, NotOwner, Overloaded, ProtocolError, StoreError, StoreFull
+from durable.errors import ClusterError, NotOwner, Overloaded, ProtocolError, StoreError, StoreFull, ValueTooLarge
 from durable.journal.keys import table
 from durable.membership.member import NodeId
 from durable.ports import Store
 from durable.replication.replication import Replication
 from durable.storage.memory import InMemoryStore
 from durable.storage.syncer import Done, Syncer
+from durable.transports.links import LINK_FRAME_BYTES_MAX
 
 KEY = table(7, b"e") + b"order-7\0"
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
@@ -266,3 +268,108 @@ def test_a_frame_that_cannot_be_read_changes_nothing() -> None:
         assert list(node.store.scan(b"")) == before
 
     with_net(body)
+
+
+class LinkNet(Net):
+    """What is posted is taken as a link takes it."""
+
+    def post(self, sender: NodeId, to: NodeId, frame: bytes) -> bool:
+        if len(frame) > LINK_FRAME_BYTES_MAX:
+            raise ValueError(f"a frame of {len(frame):,} bytes")
+        return super().post(sender, to, frame)
+
+
+def with_links(body: Callable[[Net], Awaitable[None]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "Net", LinkNet)
+    with_net(body)
+
+
+def appends(frame: bytes) -> list[Append]:
+    return [message for message in decode(frame) if isinstance(message, Append) and message.entries]
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_large_entries_of_one_turn_travel_in_frames_of_their_own(everywhere: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    size, count = 12 << 20, 4
+
+    async def body(net: Net) -> None:
+        for name in (A, B, C):
+            net.add(name)
+        await net.born()
+        owner = max(net.nodes.values(), key=lambda node: len(node.owns))
+        mine = sorted(owner.owns)
+        where = [mine[number % len(mine) if everywhere else 0] for number in range(count)]
+        net.frames.clear()
+        writes = [(partition, (table(partition, b"e") + b"%d" % number, bytes(size))) for number, partition in enumerate(where)]
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(owner.log.append(partition, [write]) for partition, write in writes))
+        await net.until(lambda: all(node.store.get(key) for node in net.nodes.values() for _, (key, _) in writes))
+        sent = [appends(frame) for _, to, frame in net.frames if to == next(n for n in net.nodes if net.nodes[n] is not owner)]
+        assert sum(len(append.entries) for part in sent for append in part) >= count
+        assert all(sum(len(append.entries) for append in part) <= 1 for part in sent), "each alone"
+
+    with_links(body, monkeypatch)
+
+
+def test_an_entry_that_no_frame_carries_is_refused_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(net: Net) -> None:
+        for name in (A, B, C):
+            net.add(name)
+        await net.born()
+        owner = net.owner(7)
+        before = owner.log.append(7, [(KEY, b"one")])
+        largest = owner.log.append(7, [(KEY + b"2", bytes(ENTRY_BYTES_MAX - 100))])
+        refused = owner.log.append(7, [(KEY + b"3", bytes(ENTRY_BYTES_MAX))])
+        after = owner.log.append(7, [(KEY + b"4", b"four")])
+        with pytest.raises(ValueTooLarge, match="Nothing was appended"):
+            await refused
+        await asyncio.gather(before, largest, after)
+        assert owner.store.get(KEY + b"3") is None and 7 in owner.owns
+
+    with_links(body, monkeypatch)
+
+
+@pytest.mark.parametrize("error", [ValueError("a frame of 35,202,815 bytes"), OSError("gone"), KeyError("a bug")])
+def test_a_frame_that_cannot_be_sent_is_lost_and_the_turn_is_not(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    async def body(net: Net) -> None:
+        for name in (A, B, C):
+            net.add(name)
+        await net.born()
+        owner = net.owner(7)
+        [me] = [name for name in net.nodes if net.nodes[name] is owner]
+        post, refused = net.post, []
+
+        def refuse(sender: NodeId, to: NodeId, frame: bytes) -> bool:
+            if sender == me and not refused:
+                refused.append(to)
+                raise error
+            return post(sender, to, frame)
+
+        net.post = refuse  # type: ignore[method-assign]
+        raised: list[Any] = []
+        net.loop.set_exception_handler(lambda _, context: raised.append(context))
+        async with asyncio.timeout(2):
+            await owner.log.append(7, [(KEY, b"one")])
+            await net.until(lambda: all(node.store.get(KEY) == b"one" for node in net.nodes.values()))
+        assert refused and not raised and 7 in owner.owns
+
+    with_net(body)
+    assert "is lost" in caplog.text and str(error) in caplog.text, "nobody hides a bug"
+
+
+def test_frames_are_cut_where_they_would_be_too_many_or_too_long_and_lose_nothing() -> None:
+    def append(size: int) -> Append:
+        return Append(7, 1, (3, A), 0, [bytes(size)], 0)
+
+    def cut(messages: list[Message]) -> list[list[Message]]:
+        parts = [decode(frame) for frame in frames(hello, messages)]
+        assert all(part[0] == hello for part in parts)
+        return [part[1:] for part in parts]
+
+    hello = Hello(b"disk", b"cluster", 1, True)
+    assert cut([]) == []
+    assert [len(part) for part in cut([Ack(7, 1, (3, A), n) for n in range(2 * FRAME_MESSAGES_MAX + 1)])] == [512, 512, 1]
+    mixed = [append(10), append(FRAME_BYTES + 1), append(10), append(FRAME_BYTES - 20), append(10), append(1)]
+    assert [len(part) for part in cut(mixed)] == [1, 1, 3, 1]
+    assert [message for part in cut(mixed) for message in part] == mixed
+    assert ENTRY_BYTES_MAX + FRAME_BYTES <= LINK_FRAME_BYTES_MAX, "what is said around an entry fits with it"

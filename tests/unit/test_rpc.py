@@ -449,6 +449,26 @@ async def test_what_is_said_while_a_link_is_dialled_arrives_in_order_or_is_count
 
 
 @asynchronous
+async def test_what_a_link_refuses_is_lost_and_counted_and_the_rest_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    from durable.transports import links
+
+    monkeypatch.setattr(links, "LINK_FRAME_BYTES_MAX", 10_000)
+    desk = ScriptedDesk(lambda *_: None)
+    async with stations(ScriptedDesk(nobody), desk) as (a, b):
+        heard: list[bytes] = []
+        frame = b.frame
+        b.frame = lambda link, data: heard.append(data) if data[:1] == b"r" else frame(link, data)  # type: ignore[method-assign]
+        for data in (b"r" * 20_000, b"r1"):  # kept while it is dialled
+            assert a.peers.send(b.address, data)
+        await until(lambda: heard)
+        assert not a.peers.send(b.address, b"r" * 20_000)
+        assert a.peers.send(b.address, b"r2")
+        await until(lambda: len(heard) == 2)
+        assert heard == [b"r1", b"r2"]
+        assert a.transport.dropped["not sent: refused by the link"] == 2
+
+
+@asynchronous
 async def test_a_peer_that_is_down_is_not_knocked_at_for_every_word(monkeypatch: pytest.MonkeyPatch) -> None:
     async with stations(ScriptedDesk(nobody)) as (a,):
         gone, knocks = NodeAddress("127.0.0.1", 1), 0

@@ -15,9 +15,9 @@ from nodes import HeldLog, asynchronous, turns, until
 
 from durable import NodeConfig, NodeStorage, workflow
 from durable.bodies.threads import ThreadPool
-from durable.errors import StoreFull
+from durable.errors import ClusterError, StoreFull, ValueTooLarge
 from durable.journal.entries import Address, Envelope, EnvelopeKind, Mail
-from durable.runtime.batches import Batches
+from durable.runtime.batches import Batches, size_of
 from durable.runtime.mailbox import Mailbox, sender_row_key
 from durable.runtime.scheduler import Scheduler
 from durable.storage import InMemoryStore
@@ -70,6 +70,37 @@ async def test_one_effect_that_raises_does_not_keep_the_others() -> None:
     await batches.drained()
     assert done == ["after"]
     assert [type(error) for error in failed] == [StoreFull]
+
+
+@asynchronous
+async def test_nothing_happens_for_a_batch_of_which_a_piece_was_refused(caplog: pytest.LogCaptureFixture) -> None:
+    class Refuses(HeldLog):
+        def append(self, partition: int, batch: Any) -> asyncio.Future[None]:
+            if size_of(batch) < 6 << 20:
+                return super().append(partition, batch)
+            refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            refused.set_exception(ValueTooLarge("no frame carries it"))
+            return refused
+
+    lost: list[int] = []
+    happened: list[int] = []
+
+    def lose(partition: int, error: ClusterError) -> None:
+        lost.append(partition)
+        batches.drop(partition, error)
+
+    batches = Batches(Refuses(InMemoryStore.open()), lambda error: pytest.fail(str(error)), lose, lambda: 0)
+    for size in (1, 6, 1):
+        batches.of(3).writes.append((b"k", bytes(size << 20)))
+        batches.of(3).cut()
+        batches.of(3).effects.append((happened.append, size))
+    batches.of(4).effects.append((happened.append, 4))
+    barrier = batches.barrier(3)
+    await batches.drained()
+    with pytest.raises(ClusterError, match="no frame carries it"):
+        await barrier
+    assert (lost, happened) == ([3], [4])
+    assert "partition 3 stops here" in caplog.text
 
 
 @asynchronous

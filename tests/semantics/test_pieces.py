@@ -1,0 +1,116 @@
+"""What is recorded in one moment may be more than a log takes at once: it is recorded in pieces, or refused where it cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from nodes import HeldLog, asynchronous, open_node
+
+from durable import Context, function, workflow
+from durable.errors import ValueTooLarge, WorkflowFailed
+from durable.runtime import batches
+from durable.runtime.batches import PartitionBatch, size_of
+from durable.storage import InMemoryStore
+
+
+def test_a_batch_is_cut_only_where_it_may_be_and_only_when_it_is_long() -> None:
+    batch = PartitionBatch(7)
+    batch.cut()
+    for number in range(6):
+        batch.writes += [(b"%d" % number, bytes(2 << 20)), (b"beside %d" % number, None)]
+        if number != 3:
+            batch.cut()
+            batch.cut()
+    pieces = batch.pieces()
+    assert [len(piece) for piece in pieces] == [2, 2, 2, 4, 2], "two are above the bound, and 3 and 4 belong together"
+    assert [write for piece in pieces for write in piece] == batch.writes
+    assert size_of(pieces[0]) == (2 << 20) + len(b"0beside 0")
+    alone = PartitionBatch(7)
+    alone.writes.append((b"long", bytes(12 << 20)))
+    alone.cut()
+    assert alone.pieces() == [alone.writes], "nothing comes behind it"
+    short = PartitionBatch(7)
+    for number in range(100):
+        short.writes.append((b"%d" % number, b"small"))
+        short.cut()
+    assert short.pieces() == [short.writes]
+
+
+@asynchronous
+async def test_after_a_crash_between_any_two_pieces_of_a_step_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "PIECE_BYTES", 0)
+    ran: list[int] = []
+
+    @function("piece-double")
+    async def double(number: int) -> int:
+        ran.append(number)
+        return 2 * number
+
+    @workflow("piece-child")
+    async def child(ctx: Context, number: int) -> int:
+        return number + await ctx.receive("more", int)
+
+    @workflow("piece-parent")
+    async def parent(ctx: Context) -> list[Any]:
+        first = await ctx.call(double, 1)
+        started = ctx.start(child, 5, workflow_id="piece-one")
+        late = asyncio.ensure_future(ctx.sleep(3_600))
+        calls = [ctx.call(double, number) for number in (first, 3, 4)]
+        sent = ctx.send("piece-one", "more", 10)
+        results = [await each for each in calls]
+        late.cancel()
+        await sent
+        return [*results, await started]
+
+    log = HeldLog(InMemoryStore.open())
+    async with await open_node(log=log) as runtime:
+        wanted = await (await runtime.submit(parent, workflow_id="piece-parent-1")).result()
+    assert wanted[:3] == [4, 6, 8]
+    whole = len(log.durable)
+    assert whole > 12, "each command is a piece"
+    for kept in range(1, whole):
+        store = InMemoryStore.open()
+        for batch in log.durable[:kept]:
+            store.write(batch)
+        async with await open_node(store) as again:
+            assert await (await again.submit(parent, workflow_id="piece-parent-1")).result() == wanted, f"{kept} of {whole}"
+
+
+@asynchronous
+async def test_a_run_that_would_begin_with_too_much_fails_and_says_what_to_do() -> None:
+    @workflow("piece-runs")
+    async def runs(ctx: Context, data: str) -> str:
+        ctx.state["kept"] = "x" * 4_000
+        ctx.checkpoint("y" * 4_000)
+        if len(data) == 2_500:
+            ctx.continue_as_new(data)
+        if len(data) == 1_500:
+            ctx.continue_as_new("over")
+        return data
+
+    async with await open_node() as runtime:
+        runtime._engine.log.batch_bytes_max = 10_000  # type: ignore[misc]
+        assert await (await runtime.submit(runs, "z" * 1_500)).result() == "over"
+        handle = await runtime.submit(runs, "z" * 2_500)
+        with pytest.raises(WorkflowFailed, match="continue_as_new: the input, the last checkpoint") as failed:
+            await handle.result()
+        assert isinstance(failed.value.__cause__, ValueTooLarge)
+
+
+@asynchronous
+async def test_a_fork_of_too_much_is_refused_and_leaves_nothing() -> None:
+    @workflow("piece-forked")
+    async def forked(ctx: Context) -> int:
+        for number in range(4):
+            await ctx.side_effect(f"piece {number}", lambda: "x" * 3_000)
+        return 7
+
+    async with await open_node() as runtime:
+        handle = await runtime.submit(forked)
+        assert await handle.result() == 7
+        runtime._engine.log.batch_bytes_max = 10_000  # type: ignore[misc]
+        with pytest.raises(ValueTooLarge, match="fork at an earlier entry"):
+            await handle.fork(at=4, workflow_id="piece-fork")
+        assert await (await handle.fork(at=2, workflow_id="piece-fork")).result() == 7
