@@ -197,6 +197,8 @@ class WatchedLog:
     row itself, reach the disk; nothing after it does, and nobody is told, until `go_on`.
     """
 
+    batch_bytes_max = LocalLog.batch_bytes_max
+
     def __init__(self, storage: NodeStorage) -> None:
         self._log = LocalLog(storage.store)
         self._loop = asyncio.get_running_loop()
