@@ -8,15 +8,15 @@ of empty disks.
 each holds one entry, the seal that names the next. Its owner changes one thing at a time, always the first of these that is
 wished for:
 
-==================  ========================================================  ============================================
+==================  ========================================================  ===============================================
 why                 next roster                                               given up when
-==================  ========================================================  ============================================
-a voter is back     with the disk that it has now: its copies are lacking     it is not alive, or has another disk again
+==================  ========================================================  ===============================================
+a voter is back     with the disk that it has now: its copies are lacking     it is not alive, asks no more, has another disk
 a node asks out     without it, if R voters that are alive remain             it asks no more
-a node asks in      with it, and the disk that it has now                     it is not alive, or has another disk
+a node asks in      with it, and the disk that it has now                     it is not alive, asks no more, has another disk
 a node asks out     without it, also if less remain: who stays has the data   it asks no more
 a voter is dead     without it, if R voters remain: after ``replace_after``   it is back
-==================  ========================================================  ============================================
+==================  ========================================================  ===============================================
 
 Nobody is let out if a majority of the others is not alive, or none that could own a partition. The plan is told to all; the owner
 of each partition makes copies (learners) at those who would come in, and says when they are made. When all partitions are ready,
@@ -158,7 +158,7 @@ class Planner:
                 for node in kept.keys() - wishes.keys() - roster.voters.keys():
                     del kept[node]
             node = min(wishes, key=lambda node: (*self._turn(node, wishes), node))
-            self._plan(roster, node, wishes[node].change)
+            self._plan(roster, wishes[node].change)
         if self.plan is not None:
             for node in sorted({*roster.voters, *self.plan.roster.voters}):
                 if node != home.me:
@@ -230,7 +230,8 @@ class Planner:
                 wishes[node] = Wish(Why.IN if known is None else Why.RETURN, change)
         return wishes
 
-    def _plan(self, roster: Roster, node: NodeId, change: AskChange) -> None:
+    def _plan(self, roster: Roster, change: AskChange) -> None:
+        node = change.node
         voters = {name: store for name, store in roster.voters.items() if name != node}
         witnesses = tuple(name for name in roster.witnesses if name != node)
         if change.store_id is not None:

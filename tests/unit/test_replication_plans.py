@@ -409,6 +409,6 @@ def test_what_is_said_of_one_plan_does_not_count_for_another_of_the_same_version
     assert roster is not None
     maker.ask(AskChange(NodeId("e"), b"disk-of-e", False))
     maker._home.live[NodeId("e")] = None
-    maker._plan(roster, NodeId("e"), AskChange(NodeId("e"), b"disk-of-e", False))
+    maker._plan(roster, AskChange(NodeId("e"), b"disk-of-e", False))
     maker.report(NodeId("b"), PlanReady(first.roster.version, first.number, [0, 1, 2, 3], [0, 1, 2, 3]))
     assert not maker._is_ready(roster)
