@@ -25,6 +25,8 @@ empty voter      one of the two that hold what is committed loses its disk, and 
                  the other is away: what is left is one that lags                  vote
 lone seal        a node joins; the owner of a partition that moves is cut off      R8: the next generation begins when the
                  from its copies just before it seals                              seal is committed
+stale owner      the owner is cut off; another is elected, and accepts a workflow  R10: an answer is given when a majority
+                 that the first one is asked for then                              has confirmed the epoch
 lone roster      a node joins; who decides so is cut off when it has written it,   R8: a roster is decided by a majority of
                  the node dies, and another joins                                  the one before
 ===============  ================================================================  =========================================
@@ -36,22 +38,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from durable.cluster.config import ClusterConfig
 from durable.cluster.node import ClusterNode
 from durable.copies.messages import ZERO, Epoch
 from durable.copies.rows import ROSTER
-from durable.copies.tuning import ReplicationTuning
 from durable.errors import DurableError
 from durable.journal.keys import partition_of
 from durable.replication.transfer import Kind
 from durable.sim.faults import FAULTS, Ending, Fault, Storm
-from durable.sim.runs import Played, Scene, copies, play, workflows_too
-from durable.sim.work import partitions_in, steps
 from durable.sim.world import SimWorld
-from durable.storage.node import NodeStorage
+from durable.trials import workloads
+from durable.trials.clients import Clients
+from durable.trials.runs import Played, Scene, copies, play, workflows_too
+from durable.trials.workloads import SHORT_PIECE_BYTES, steps, tuning_of
 
 if TYPE_CHECKING:
     from durable.ports import Clock, Entropy, Store, Transport
@@ -65,9 +65,6 @@ ELECTION_S = 20.0
 """How long to wait for another owner."""
 WORK_S = 3.0
 """How long to wait for something to be committed: less than a candidacy lasts."""
-PIECE_BYTES = 200
-SHORT_TAIL = 4
-SHORT_EVERY = 4
 GROWTH_S = 40.0
 LASTS_S = 120.0
 """By then a plot is over by itself, or never will be."""
@@ -199,15 +196,20 @@ class Aim:
         process = self.world.machine(name).process
         if self.storm.healed or process is None or not process.running or getattr(process.node, "_host", None) is None:
             return
-        number = self.random.getrandbits(32)
-        while partition_of(f"aimed-{number}") != self.partition:
-            number += 1
+        workflow_id = self.new_id()
 
         async def submit() -> None:
             with suppress(DurableError, TimeoutError):
-                await process.node.submit(steps, 1, workflow_id=f"aimed-{number}")
+                await process.node.submit(steps, 1, workflow_id=workflow_id)
 
         process.spawn(submit())
+
+    def new_id(self) -> str:
+        """The id of a workflow in this partition."""
+        number = self.random.getrandbits(32)
+        while partition_of(f"aimed-{number}") != self.partition:
+            number += 1
+        return f"aimed-{number}"
 
 
 # --- the plots
@@ -414,6 +416,22 @@ def lone_roster(aim: Aim) -> Course:
     yield lambda: False, 3.0
 
 
+def stale_owner(aim: Aim) -> Course:
+    owner, before = aim.owner, aim.promised(aim.owner)
+    aim.part(owner, *(name for name in aim.world.machines if name != owner))
+    if not (yield lambda: any(aim.owns(other, before) for other in aim.others), ELECTION_S):
+        return
+    clients = next(watcher for watcher in aim.world.watchers if isinstance(watcher, Clients))
+    another = next(other for other in aim.others if aim.owns(other, before))
+    clients.submit(another, workflow_id := aim.new_id())
+    if not (yield lambda: workflow_id in clients.accepted, WORK_S):
+        return
+    yield lambda: False, 0.1  # who asks later must hear of it
+    clients.ask(owner, workflow_id)
+    aim.played_out()
+    yield lambda: any((one.client, one.target) == (owner, workflow_id) for one in clients.operations), ELECTION_S
+
+
 # --- as faults
 
 
@@ -443,6 +461,7 @@ PLOTS: dict[str, Plot] = {
     "back at once": back_at_once,
     "empty voter": empty_voter,
     "lone seal": lone_seal,
+    "stale owner": stale_owner,
     "lone roster": lone_roster,
 }
 AIMED = {name: Fault(2, aimed(name, plot), LASTS_S, LASTS_S) for name, plot in PLOTS.items()}
@@ -452,22 +471,9 @@ AIMED = {name: Fault(2, aimed(name, plot), LASTS_S, LASTS_S) for name, plot in P
 
 
 def make_runner(world: SimWorld, name: str, transport: Transport, clock: Clock, entropy: Entropy, store: Store) -> ClusterNode:
-    """As `durable.sim.work.make_runner`, with logs that go in pieces of an entry or two; and in one of `SHORT_EVERY` seeds so
-    little of a log is kept that who lags gets a snapshot.
-    """
-
-    class SmallPieces(ClusterConfig):
-        def replication(self) -> ReplicationTuning:
-            tail = SHORT_TAIL if world.seed % SHORT_EVERY == 3 else ReplicationTuning.tail_entries
-            few = partitions_in(world)
-            return replace(super().replication(), partitions=few, piece_bytes=PIECE_BYTES, tail_entries=tail)
-
-    process = world.machine(name).process
-    assert process is not None
-    ports: Any = {"transport": transport, "clock": clock, "entropy": entropy, "syncer": process.syncer}
-    told = world.config_of(name)
-    config = SmallPieces(**{field.name: getattr(told, field.name) for field in fields(told)})
-    return ClusterNode(config, NodeStorage.make(store), **ports)
+    """As in any storm, with logs that go in pieces of an entry or two."""
+    tuning = tuning_of(world) | {"piece_bytes": SHORT_PIECE_BYTES}
+    return workloads.make_runner(world, name, transport, clock, entropy, store, tuning=tuning)
 
 
 def make_world(seed: int) -> SimWorld:

@@ -6,6 +6,8 @@ broken             what it stands for
 fsync skipped      promises and acknowledgements leave though nothing is on stable storage
 answered early     whoever waits for an append is told at once
 letters early      a letter leaves before its sender's step is committed
+bodies early       a function begins before the row of its call is committed
+reads unconfirmed  an owner answers without asking whether it still is one
 the others         rules of the core, see `replicamutations`
 =================  ==================================================================================================
 """
@@ -61,32 +63,51 @@ def fsync_skipped(patch: pytest.MonkeyPatch) -> None:
 def answered_early(patch: pytest.MonkeyPatch) -> None:
     append = ReplicatedLog._append
 
-    def early(self: ReplicatedLog, partition: int, batch: Batch, done: asyncio.Future[None]) -> None:
+    def told(self: ReplicatedLog, partition: int, batch: Batch, done: asyncio.Future[None]) -> None:
         append(self, partition, batch, done)
         if not done.done():
             done.set_result(None)
 
-    patch.setattr(ReplicatedLog, "_append", early)
+    patch.setattr(ReplicatedLog, "_append", told)
 
 
-class NoWaiting(list[Any]):
-    """What is to happen when a batch is durable; letters do not wait for it."""
+def early(waits_not: Callable[[Any], bool]) -> Callable[[pytest.MonkeyPatch], None]:
+    """Some of what is to happen when a batch is durable does not wait for it."""
 
-    def append(self, effect: Any) -> None:
-        if getattr(effect[0], "__name__", "") == "deliver":
-            asyncio.get_running_loop().call_soon(*effect)
-        else:
-            super().append(effect)
+    class NoWaiting(list[Any]):
+        def append(self, effect: Any) -> None:
+            if waits_not(effect):
+                asyncio.get_running_loop().call_soon(*effect)
+            else:
+                super().append(effect)
 
-
-def letters_early(patch: pytest.MonkeyPatch) -> None:
     made = PartitionBatch.__init__
 
     def make(self: PartitionBatch, partition: int) -> None:
         made(self, partition)
         self.effects = NoWaiting()
 
-    patch.setattr(PartitionBatch, "__init__", make)
+    return lambda patch: patch.setattr(PartitionBatch, "__init__", make)
+
+
+def is_letter(effect: Any) -> bool:
+    return getattr(effect[0], "__name__", "") == "deliver"
+
+
+def is_later_call(effect: Any) -> bool:
+    """The first call of a workflow is recorded together with its start."""
+    return getattr(effect[0], "__name__", "") == "run_call" and effect[2].sequence_number > 0
+
+
+def reads_unconfirmed(patch: pytest.MonkeyPatch) -> None:
+    """An owner answers from what it has, and asks nobody whether it still is one."""
+
+    def confirm(self: ReplicatedLog, partition: int) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    patch.setattr(ReplicatedLog, "confirm", confirm)
 
 
 def promises_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -142,7 +163,9 @@ def rosters_alone(patch: pytest.MonkeyPatch) -> None:
 PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "fsync skipped": fsync_skipped,
     "answered early": answered_early,
-    "letters early": letters_early,
+    "letters early": early(is_letter),
+    "bodies early": early(is_later_call),
+    "reads unconfirmed": reads_unconfirmed,
     "one copy is enough": a_rule_of_the_core("oneack"),
     "appended behind a seal": a_rule_of_the_core("sealopen"),
     "the own log wins": a_rule_of_the_core("norecover"),

@@ -6,7 +6,7 @@
     python -m durable.sim --minutes 10                 # as many as ten minutes take
     python -m durable.sim --first 42 --seeds 1 --trace # one seed, line by line
 
-**How it works.** Each worker process plays one seed at a time (`durable.sim.runs.play`). A few seeds are handed out ahead; when
+**How it works.** Each worker process plays one seed at a time (`durable.trials.runs.play`). A few seeds are handed out ahead; when
 the time is over no more are, and those under way are played to their end.
 
 Ends with 1 if a law was broken, and names the seed, the law and the command that replays it.
@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
 
-from durable.sim.runs import SCENES, Played, begin_worker, play
+from durable.trials.runs import SCENES, Played, begin_worker, play
 from durable.world import SystemEntropy, monotonic_s, process_id
 
 AHEAD = 2
@@ -92,10 +92,13 @@ class _Total:
         self.broken: list[int] = []
         self._told = told
         self._simulated_s = self._cpu_s = 0.0
+        self._fewest = 0
         self._faults: Counter[str] = Counter()
 
     def add(self, played: Played) -> None:
         self.seeds += 1
+        happened = played.faults.total()
+        self._fewest = min(self._fewest, happened) if self.seeds > 1 else happened
         self._simulated_s += played.simulated_s
         self._cpu_s += played.cpu_s
         self._faults += played.faults
@@ -116,7 +119,7 @@ class _Total:
         _print(
             f"{self.seeds} seeds from {first}: {len(self.broken)} broke a law",
             f"{self._simulated_s / 3600:.2f} simulated hours in {took_s:.1f} s, {pace:.0f} simulated hours a CPU-hour",
-            f"{self._faults.total()} faults: {faults}",
+            f"{self._faults.total()} faults, {self._fewest} or more in a seed: {faults}",
         )
 
 

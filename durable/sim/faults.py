@@ -9,7 +9,7 @@ every way is open, disks are quick and whole. A node that was asked to leave and
 that keeps three copies promises to survive the loss of one, and nothing can survive the loss of all. So no disk is lost where fewer
 than three voters stay, and when one was lost, nobody leaves three.
 
-Read next: `durable.sim.runs`.
+Read next: `durable.trials.runs`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import sys
 from durable.figures.swarm import Swarm
 from durable.membership.member import NodeId
 from durable.sim.network import Faults
-from durable.sim.runs import play
+from durable.trials.runs import play
 
 
 def life_of_cores(seed: int) -> str:

@@ -20,7 +20,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 from aimedstorms import MIXED, PLOTS, play_aimed  # noqa: E402
 from plantedbugs import PLANTED  # noqa: E402
 
-from durable.sim.runs import play  # noqa: E402
+from durable.trials.runs import play  # noqa: E402
 
 
 def main() -> int:

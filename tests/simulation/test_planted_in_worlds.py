@@ -12,7 +12,7 @@ import pytest
 from aimedstorms import PLOTS, play_aimed
 from plantedbugs import PLANTED
 
-from durable.sim.runs import Played, play
+from durable.trials.runs import Played, play
 
 STORM = "storm"
 """Any faults, at any moment."""
@@ -24,6 +24,8 @@ FOUND: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "fsync skipped": (STORM, 1, ("answered means committed",)),
     "answered early": (STORM, 1, ("answered means committed",)),
     "letters early": (STORM, 4, ("sent after committed",)),
+    "bodies early": (STORM, 1, ("executed after committed",)),
+    "reads unconfirmed": ("stale owner", 12, ("the story adds up",)),
     "one copy is enough": (STORM, 1, ("answered means committed",)),
     "on a log of another epoch": ("old tail", 20, (*LOST, "a prefix of its owner's")),
     "an owner of the past": ("overlap", 3, LOST),

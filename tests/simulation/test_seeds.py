@@ -17,8 +17,8 @@ from durable.membership.swim import Swim
 from durable.membership.view import View
 from durable.sim import __main__ as command
 from durable.sim.faults import FAULTS, Storm
-from durable.sim.runs import play
 from durable.sim.world import SimWorld
+from durable.trials.runs import play
 
 SEEDS = 12
 

@@ -13,8 +13,8 @@ from durable.ports import Link
 from durable.sim import links
 from durable.sim.network import Faults
 from durable.sim.process import SOCKET_DATAGRAMS_MAX, SimProcess
-from durable.sim.work import FEW, make_runner, placed, steps
 from durable.sim.world import SimWorld
+from durable.trials.workloads import FEW, make_runner, placed, steps
 
 
 class Ears:

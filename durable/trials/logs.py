@@ -1,6 +1,6 @@
 """What the logs of one partition have to do with each other, on all disks of a world: nobody has what its owner has not.
 
-**How it works.** `Logs` is told of each batch before it is written (by `durable.sim.journals`), and holds, for each epoch, what
+**How it works.** `Logs` is told of each batch before it is written (by `durable.trials.journals`), and holds, for each epoch, what
 the owner's own disk was ever told of its log. A row of a log is written by its owner first: what others copy leaves later.
 
 =============================  ========================================================================================
@@ -15,7 +15,7 @@ every later owner has it       R2: whoever begins to own holds everything that w
 
 **Limits.** What was never applied anywhere is not known to be committed. Entries below a log's base are judged by what they did.
 
-Read next: `durable.sim.work`.
+Read next: `durable.trials.workloads`.
 """
 
 from __future__ import annotations

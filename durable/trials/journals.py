@@ -10,14 +10,15 @@ one owner an epoch          R6: an epoch is led in one life of one process
 committed stays             an index of a partition is applied with the same entry on every disk, for ever
 written once                a row of a journal has one value, on every disk, and is not written before the row in front of it
 what is done stays so       an execution that has ended does so with one outcome
-sent after committed        a child begins when its parent's step is on stable storage on a majority
-of logs                     see `durable.sim.logs`
+sent after committed        a child begins, and a message lies in a mailbox, when the step that sends it is on stable storage
+                            on a majority
+of logs                     see `durable.trials.logs`
 the end                     one owner a partition, equal replicas
 ==========================  ==========================================================================================
 
 **Limits.** A replica that is behind is right about the past; so what is compared is each entry, not the state.
 
-Read next: `durable.sim.logs`.
+Read next: `durable.trials.logs`.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from typing import TYPE_CHECKING
 
 from durable.copies.rows import PREFIX, applied_index, log_key, log_prefix, state_key
 from durable.journal.codec import unpack_row
-from durable.journal.entries import FINISHED, Start
-from durable.journal.keys import JOURNAL, NODE, PARTITIONS, STATUS, of, parse_id, partition_of
+from durable.journal.entries import FINISHED, Command, Start
+from durable.journal.keys import JOURNAL, MAIL, NODE, PARTITIONS, STATUS, of, parse_id, partition_of
 from durable.ports import Batch
 from durable.sim.checks import Law, LawBroken
-from durable.sim.logs import Logs
-from durable.storage.node import STATUS_ROW
+from durable.storage.node import MAIL_ROW, STATUS_ROW
+from durable.trials.logs import Logs
 
 if TYPE_CHECKING:
     from durable.sim.process import Machine, SimProcess
@@ -56,6 +57,7 @@ class Journals(Law):
         self._entries: dict[tuple[int, int], bytes] = {}
         self._rows: dict[bytes, bytes] = {}
         self._ends: dict[bytes, bytes] = {}
+        self._mail: set[bytes] = set()
         self._broken: LawBroken | None = None
         self._logs = Logs(world)
 
@@ -103,6 +105,9 @@ class Journals(Law):
                     self._row(machine, key, value)
                 elif key[2:3] == STATUS:
                     self._status(machine, key, value)
+                elif key[2:3] == MAIL and key not in self._mail:
+                    self._mail.add(key)
+                    self._arrives(machine, key, value)
             fresh[key] = value
         self._logs.written(machine, fresh)
 
@@ -127,15 +132,23 @@ class Journals(Law):
             raise LawBroken("written once", self.world, machine.name, key, "the row in front of it was never written")
 
     def _begins_life(self, machine: Machine, key: bytes, value: bytes) -> None:
-        """Its first row is written somewhere for the first time. A child's parent has asked for it, and that is safe."""
+        """Its first row is written somewhere for the first time. If a parent has asked for it, that is safe."""
         start = unpack_row(value)
         if type(start) is Start and start.parent is not None:
-            parent = start.parent.workflow_id
-            partition = partition_of(parent)
-            enough = self.majority(partition)
-            copies = self.durable_on(partition, of(partition, JOURNAL, parent), enough, b'["%b"' % parse_id(key).encode())
-            if copies < enough:
-                raise LawBroken("sent after committed", self.world, machine.name, key, f"its parent's step is on {copies} disks")
+            self._was_sent(machine, key, start.parent.workflow_id, b'["%b",' % parse_id(key).encode())
+
+    def _arrives(self, machine: Machine, key: bytes, value: bytes) -> None:
+        """A message is written somewhere for the first time. If a workflow has sent it, that is safe."""
+        mail = MAIL_ROW.unpack(value)
+        if mail.sender:
+            self._was_sent(machine, key, mail.sender, b'["%b",%b]' % (parse_id(key).encode(), mail.value_json))
+
+    def _was_sent(self, machine: Machine, key: bytes, sender: str, words: bytes) -> None:
+        partition = partition_of(sender)
+        enough = self.majority(partition)
+        copies = self.durable_on(partition, (of(partition, JOURNAL, sender),), enough, words)
+        if copies < enough:
+            raise LawBroken("sent after committed", self.world, machine.name, key, f"the step of {sender} is on {copies} disks")
 
     def _status(self, machine: Machine, key: bytes, value: bytes) -> None:
         row = STATUS_ROW.unpack(value)
@@ -150,17 +163,25 @@ class Journals(Law):
         """Of the smallest replica set that it ever had: when all others have left the cluster, one voter is all there is."""
         return self._logs.fewest[partition] // 2 + 1
 
-    def durable_on(self, partition: int, prefix: bytes, enough: int, needle: bytes = b"") -> int:
-        """On how many disks a row with this key or prefix of one, and ``needle`` in its value, is on stable storage, applied or
-        in an entry of the log, or was until the disk was lost; counted up to ``enough``.
+    def row_of_call(self, machine: Machine, workflow_id: str, sequence_number: int) -> bytes | None:
+        """The key of the row in which a machine has recorded the command of this number; None if it has not."""
+        rows = machine.disk.rows(of(partition_of(workflow_id), JOURNAL, workflow_id))
+        commands = [key for key, row in rows.items() if type(unpack_row(row)) is Command]
+        return commands[sequence_number] if sequence_number < len(commands) else None
+
+    def durable_on(self, partition: int, prefixes: tuple[bytes, ...], enough: int, needle: bytes = b"") -> int:
+        """On how many disks a row whose key begins with one of these, and that has ``needle`` in it, is on stable storage: applied,
+        or in an entry of the log; or was until the disk was lost. Counted up to ``enough``.
         """
         count = 0
         for machine in self.world.machines.values():
-            disk = machine.disk
-            log = log_prefix(partition)
+            disk, log = machine.disk, log_prefix(partition)
+            applied = [row for prefix in prefixes for row in disk.durable(prefix).values()]
+            applied += [row for key, row in disk.wiped.items() if key.startswith(prefixes)]
             logged = [*disk.durable(log).values(), *(row for key, row in disk.wiped.items() if key.startswith(log))]
-            applied = [*disk.durable(prefix).values(), *(row for key, row in disk.wiped.items() if key.startswith(prefix))]
-            if any(needle in row for row in applied) or any(prefix in entry and needle in entry for entry in logged):
+            if any(needle in row for row in applied) or any(
+                needle in entry and any(prefix in entry for prefix in prefixes) for entry in logged
+            ):
                 count += 1
                 if count == enough:
                     break

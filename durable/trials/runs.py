@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from durable.cluster.config import PRESETS
 from durable.sim.checks import LawBroken, Laws, Membership, NothingUnhandled, hold_in_the_end
 from durable.sim.faults import Fault, Storm
-from durable.sim.journals import Journals
 from durable.sim.records import Beliefs
-from durable.sim.work import Clients, make_runner, partitions_in
 from durable.sim.world import SimWorld
+from durable.trials.clients import Clients
+from durable.trials.journals import Journals
+from durable.trials.workloads import make_runner, partitions_in
 from durable.world import die_with_parent
 
 BIRTH_LIMIT_S = 30.0

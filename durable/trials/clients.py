@@ -1,0 +1,227 @@
+"""Clients of a simulated cluster: they submit, send, ask and wait all through a storm, and hold the cluster to each answer.
+
+**How it works.** Each client is a process with a `ClusterClient`, on a machine of its own that no fault but the network's hits.
+What it does is drawn from the seed. It sends again, under the same id, what it got no answer to, as everybody is told to. Some
+ids are submitted by whoever comes to it, and asked for before anybody has. When the storm is over each client waits for the
+workflows whose acceptance it was told of first.
+
+==========================  ===========================================================================================
+law                         says
+==========================  ===========================================================================================
+answered means committed    what a client was told of is on stable storage on a majority: a workflow that was accepted, a
+                            word that was sent, an end that was shown
+executed after committed    so is the row of the call whose function begins to run, and with it all rows before it
+one result                  the right one, whoever asks
+nothing twice               no body ran more often than its partition had owners: once more for each failover that hit it
+the story adds up           there is an order of what all clients did in which each answer is right (`durable.trials.story`)
+the end                     everything accepted has completed
+==========================  ===========================================================================================
+
+Read next: `durable.trials.runs`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from durable import linearizable
+from durable.cluster.client import ClusterClient
+from durable.errors import DurableError, MailRefused, WorkflowNotFound
+from durable.journal.entries import FINISHED as ENDED
+from durable.journal.keys import JOURNAL, MAIL, STATUS, of, partition_of
+from durable.sim.checks import Law, LawBroken
+from durable.sim.world import SECRET
+from durable.trials import story
+from durable.trials.journals import Journals
+from durable.trials.story import ACCEPTED, CREATED, END, ENDLESS, FINISHED, NOT_FOUND, REFUSED, UNFINISHED, Operation
+from durable.trials.workloads import KINDS, partitions_in, placed
+
+if TYPE_CHECKING:
+    from durable.cluster.node import ClusterNode
+    from durable.sim.process import SimProcess
+    from durable.sim.world import SimWorld
+
+CLIENTS = 3
+PAUSE_S = (0.05, 1.5)
+PATIENCE_S = 8.0
+TRIES = 5
+SHARED = 12
+"""How many ids anybody may submit."""
+
+
+class Clients(Law):
+    """`CLIENTS` clients, and the laws of the table."""
+
+    def __init__(self, world: SimWorld, journals: Journals) -> None:
+        super().__init__(world)
+        self.accepted: dict[str, str] = {}
+        """By id of a workflow: the client that was told of it first, and waits for its end; the first one if a node was told."""
+        self.operations: list[Operation] = []
+        self._shared = [placed(f"shared-{number}", partitions_in(world)) for number in range(SHARED)]
+        self._journals = journals
+        self._clients: dict[str, ClusterClient] = {}
+        self._asked: dict[str, tuple[str, int]] = {}
+        self._results: dict[str, Any] = {}
+        self._bodies: Counter[tuple[str, int]] = Counter()
+        self._ending = False
+        self._broken: LawBroken | None = None
+
+    def asked(self, workflow_id: str) -> tuple[str, int]:
+        """What is submitted under an id, by whomever: a kind, and its input."""
+        if workflow_id not in self._asked:
+            dice = Random(f"{self.world.seed}/{workflow_id}")
+            self._asked[workflow_id] = dice.choice(list(KINDS)), dice.randrange(1_000)
+        return self._asked[workflow_id]
+
+    # As a law
+
+    def begins(self) -> None:
+        for number in range(1, CLIENTS + 1):
+            process = self.world.enter(f"client-{number}")
+            process.spawn(self._live(process, Random(f"{self.world.seed}/client-{number}")))
+
+    def healed(self) -> None:
+        self._ending = True
+
+    def stepped(self, process: SimProcess) -> None:
+        if self._broken is not None:
+            raise self._broken
+
+    def missing(self) -> str | None:
+        if not self._ending:
+            return None
+        unfinished = [workflow_id for workflow_id in self.accepted if workflow_id not in self._results]
+        if unfinished:
+            return f"{len(unfinished)} of {len(self.accepted)} accepted workflows have not completed, {unfinished[0]} for one"
+        for (workflow_id, number), times in self._bodies.items():
+            if times > self._journals.tenures[partition_of(workflow_id)]:
+                raise LawBroken("nothing twice", self.world, workflow_id, f"function {number}", f"{times} times")
+        for target, operations in linearizable.parts(self.operations, lambda one: one.target).items():
+            if not story.explained(operations):
+                raise LawBroken("the story adds up", self.world, target, *operations)
+        return None
+
+    def ran(self, process: SimProcess, workflow_id: str, sequence_number: int) -> None:
+        """A function's body begins."""
+        self._bodies[workflow_id, sequence_number] += 1
+        row = self._journals.row_of_call(process.machine, workflow_id, sequence_number)
+        self._holds("executed after committed", workflow_id, (row,) if row is not None else ())
+
+    def _holds(self, law: str, workflow_id: str, prefixes: tuple[bytes, ...], needle: bytes = b"") -> None:
+        """A row with one of these beginnings of a key, and ``needle`` in it, is on stable storage on a majority."""
+        partition = partition_of(workflow_id)
+        enough = self._journals.majority(partition)
+        copies = self._journals.durable_on(partition, prefixes, enough, needle)
+        if copies < enough and self._broken is None:
+            self._broken = LawBroken(law, self.world, workflow_id, *prefixes, needle, f"on {copies} disks")
+
+    # What a client does
+
+    def submit(self, name: str, workflow_id: str) -> None:
+        """That client or node submits it now, besides whatever it does."""
+        process, asker = self._asker(name)
+        process.spawn(self._submit(asker, name, workflow_id))
+
+    def ask(self, name: str, workflow_id: str) -> None:
+        """That client or node asks where it stands now, besides whatever it does."""
+        process, asker = self._asker(name)
+        process.spawn(self._ask(asker, name, workflow_id))
+
+    def _asker(self, name: str) -> tuple[SimProcess, Any]:
+        process = self.world.machine(name).process
+        assert process is not None and process.running, f"{name} does not run"
+        return process, self._clients.get(name, process.node)
+
+    async def _live(self, process: SimProcess, dice: Random) -> None:
+        seeds = [self.world.machine(name).address for name in self.world.seeds]
+        client = ClusterClient(seeds, SECRET, rpc_timeout=PATIENCE_S, transport=process.transport, entropy=process.entropy)
+        await client.open()
+        self._clients[process.name] = client
+        number = 0
+        while True:
+            await asyncio.sleep(dice.uniform(*PAUSE_S))
+            if self._ending:
+                break
+            number += 1
+            await self._act(client, process.name, dice, number)
+        for workflow_id in [one for one, teller in self.accepted.items() if teller == process.name]:
+            await self._await(client, process.name, workflow_id)
+
+    async def _act(self, client: ClusterClient, me: str, dice: Random, number: int) -> None:
+        known = list(self.accepted)
+        ledgers = [one for one in known if self.asked(one)[0] == "ledger"]
+        what = dice.random()
+        if ledgers and what < 0.3:
+            word = f"{me}/{dice.choice((number, max(1, number - 1)))}"  # the last one again, perhaps: it counts once
+            await self._send(client, me, dice.choice(ledgers), word, word)
+        elif what < 0.5:
+            await self._ask(client, me, dice.choice([*known, *self._shared]))
+        else:
+            own = placed(f"{me}-{number}", partitions_in(self.world))
+            await self._submit(client, me, dice.choice(self._shared) if dice.random() < 0.25 else own)
+
+    async def _submit(self, client: ClusterClient | ClusterNode, me: str, workflow_id: str) -> None:
+        kind, n = self.asked(workflow_id)
+        for _ in range(TRIES):
+            submitting = client.submit(KINDS[kind][0], n, workflow_id=workflow_id)
+            if await self._do(me, "submit", workflow_id, (), submitting, lambda _: CREATED):
+                self.accepted.setdefault(workflow_id, me if me in self._clients else next(iter(self._clients)))
+                self._holds("answered means committed", workflow_id, (of(partition_of(workflow_id), STATUS, workflow_id),))
+                return
+
+    async def _send(self, client: ClusterClient | ClusterNode, me: str, workflow_id: str, key: str, word: str) -> bool:
+        sending = client.handle(workflow_id).send("words", word, key=key)
+        answer = await self._do(me, "send", workflow_id, (key, word), sending, lambda _: ACCEPTED)
+        if answer == ACCEPTED:
+            partition = partition_of(workflow_id)
+            rows = of(partition, MAIL, workflow_id), of(partition, JOURNAL, workflow_id)
+            self._holds("answered means committed", workflow_id, rows, b'"%b"' % word.encode())
+        return answer is not None
+
+    async def _ask(self, client: ClusterClient | ClusterNode, me: str, workflow_id: str) -> None:
+        handle = client.handle(workflow_id)
+        asking = handle.status()
+        status = await self._do(me, "status", workflow_id, (), asking, lambda one: FINISHED if one in ENDED else UNFINISHED)
+        if status == FINISHED:
+            self._ended(workflow_id)
+            await self._do(me, "result", workflow_id, (), handle.result(), repr)
+
+    async def _await(self, client: ClusterClient | ClusterNode, me: str, workflow_id: str) -> None:
+        kind, n = self.asked(workflow_id)
+        ended, told = kind != "ledger", None
+        while told is None:
+            if not ended:
+                ended = await self._send(client, me, workflow_id, END, END)
+            if ended:
+                result = client.handle(workflow_id).result(timeout=PATIENCE_S)
+                told = await self._do(me, "result", workflow_id, (), result, repr)
+            await asyncio.sleep(0.5)
+        self._ended(workflow_id)
+        self._results[workflow_id] = told
+        if kind != "ledger" and told != repr(n + KINDS[kind][1]) and self._broken is None:
+            self._broken = LawBroken("one result", self.world, workflow_id, kind, n, told)
+
+    def _ended(self, workflow_id: str) -> None:
+        key = of(partition_of(workflow_id), STATUS, workflow_id)
+        self._holds("answered means committed", workflow_id, (key,), b"COMPLETED")
+
+    async def _do(self, me: str, what: str, target: str, given: tuple[Any, ...], doing: Awaitable[Any], told: Any) -> Any:
+        """Do it, note it, and return the answer; None where there was none."""
+        began, ended, answer = self.world.now, ENDLESS, None
+        try:
+            answer = told(await doing)
+            ended = self.world.now
+        except WorkflowNotFound:
+            ended, answer = self.world.now, NOT_FOUND
+            return None
+        except MailRefused:
+            ended, answer = self.world.now, REFUSED
+        except (DurableError, TimeoutError):
+            return None
+        finally:
+            self.operations.append(Operation(me, what, target, given, began, ended, answer))
+        return answer
