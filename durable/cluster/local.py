@@ -314,7 +314,7 @@ class LocalCluster(Sight):
         self._processes[name] = await NodeProcess.start(name, orders, self._heard)
 
     async def _join(self, name: NodeId) -> None:
-        """By some of those it can reach. A founder is told the other founders too: if it is empty, it must know whom to found with."""
+        """By some of those it can reach. A founder is told the others too: if it is empty, it must know whom to found with."""
         near = [other for other in self.running if other != name and self._joined(name, other)][: self._seeds]
         founders = self._founders if self._app and name in self._founders else ()
         told = dict.fromkeys([*founders, *near])
