@@ -47,6 +47,7 @@ def page(document: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]]) 
             parts.append(f"### {workload.title}\n\n{workload.description}\n")
             parts.append(figure(f"{name.lower()}.svg", f"{workload.title}: {workload.unit} by engine"))
             parts.append(_details(peers, workload.headline))
+            parts.append(_machinery(peers))
     shown = {point.get("curve") for point in document["points"] if point["metrics"]}
     if shown:
         parts.append("## As the work grows\n")
@@ -115,6 +116,20 @@ def _details(peers: Mapping[str, Any], headline: str) -> str:
         if others:
             said.append(f"{LABELS[peer]}: {', '.join(others)}")
     return f"Beside it (medians). {'; '.join(said)}.\n" if said else ""
+
+
+def _machinery(peers: Mapping[str, Any]) -> str:
+    """What the cluster costs without its copies, and what these cost: where a cluster of one was measured beside the others."""
+    three = ("durable", "durable_cluster_one", "durable_cluster")
+    if any("commit_ms" not in peers.get(name, {}) for name in three):
+        return ""
+    alone, one, many = (peers[name]["commit_ms"]["median"] for name in three)
+    speed = [peers[name]["steps_per_s"]["median"] for name in three]
+    return (
+        f"A cluster of one node has no copies to wait for, so it tells two costs apart. The machinery of a cluster, against the "
+        f"library in one's own process: {human(one)} ms a commit beside {human(alone)} ms, and {human(speed[1])} steps/s beside "
+        f"{human(speed[0])}. The copies, against that: {human(many)} ms, and {human(speed[2])} steps/s.\n"
+    )
 
 
 def _profile(document: Mapping[str, Any]) -> str:

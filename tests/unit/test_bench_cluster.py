@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from bench import drive_cluster
+from bench import drive_cluster, page, peer
 from bench.__main__ import _options
 
 from durable.journal.keys import partition_of
@@ -34,3 +35,31 @@ def test_beats_are_read_whole_and_counted_by_how_often_they_ran(tmp_path: Path) 
 
 def test_workloads_may_be_named_in_small_letters() -> None:
     assert _options(["--workloads", "w8,W9d"]).workloads == ["W8", "W9D"]
+
+
+def w8(*names: str) -> dict[str, Any]:
+    """A result file with one round of W8 of these peers."""
+    runs = [
+        {
+            "workload": "W8", "peer": name, "round": 0, "load": 0.5,
+            "probe": {"rate_per_s": 2_500.0, "p50_ms": 0.4, "p99_ms": 1.0},
+            "metrics": {"steps_per_s": 900.0 - 100 * place, "commit_ms": 1.0 + place},
+        }
+        for place, name in enumerate(names)
+    ]  # fmt: skip
+    machine = {"processors": 2, "system": "Linux", "python": "3.11", "filesystem": "ext4", "probe": runs[0]["probe"]}
+    about = {name: {"version": "0.1.0"} for name in names}
+    return {"created": "2026-01-01T00:00:00Z", "machine": machine, "peers": about, "runs": runs, "points": []}
+
+
+def test_a_cluster_of_one_is_on_the_page_only_where_it_was_measured() -> None:
+    without = page.page(w8("durable", "durable_cluster"), {})
+    assert "cluster of 1" not in without and "cluster of one" not in without and "durable, 3 nodes" in without
+    found = page.page(w8("durable", "durable_cluster_one", "durable_cluster"), {})
+    assert "| | durable | durable, cluster of 1 | durable, 3 nodes |" in found
+    assert "2 ms a commit beside 1 ms, and 800 steps/s beside 900" in found and "The copies, against that: 3 ms" in found
+
+
+def test_a_cluster_of_one_is_one_node() -> None:
+    one, three = (peer.adapter(name).Adapter() for name in ("durable_cluster_one", "durable_cluster"))
+    assert (one.nodes, three.nodes) == (1, 3)
