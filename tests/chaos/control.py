@@ -1,7 +1,7 @@
 """The control: with the epoch check switched off, the harness must find contradictions; with it on, under the same faults, none.
 
-``python -m chaos --control`` runs both, the second without mercy: what is not finished after a moment is not waited for. So what
-counts is only what no patience would heal (`chaos.losses`), and a cluster in which all is well has nothing of it.
+``python -m chaos --control`` runs both, each for seconds: what is not finished after a moment is not waited for. So what counts is
+only what no patience would heal (`chaos.losses`), and a cluster in which all is well has nothing of it.
 
 **How it works.** An owner with work under way stands still, or hears nobody, until others own what it owned; then it goes on, and
 does not know. With sabotaged copies its appends are taken beside those of its successors. After each fault it is looked whether

@@ -40,4 +40,4 @@ def test_contradictions_are_found_where_epochs_are_not_checked_and_only_there(sa
     seed = seed_of_today()
     report = asyncio.run(control.run(seed, sabotaged=sabotaged))
     assert bool(report.contradictions) is sabotaged, f"{report}\nAgain: nox -s chaos -- --control --seed {seed}"
-    assert sabotaged or report.completed > 50, f"{report}\nSo few executions prove nothing"
+    assert sabotaged or report.completed > 20, f"{report}\nSo few executions prove nothing"
