@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from chaos.cluster_app import END
+from chaos.losses import Contradiction
 from durable import linearizable
 
 T = TypeVar("T")
@@ -173,7 +174,7 @@ def _send(state: Seen, key: str, word: str, answer: str | None) -> Seen | None:
 
 def judge(history: History, check: Callable[..., bool] = linearizable.check) -> list[str]:
     """What no order of the operations explains: a line for each execution concerned, with its operations."""
-    wrong = []
+    wrong: list[str] = []
     for target, unordered in history.by_target().items():
         operations = sorted(unordered, key=lambda one: one.began)
         if not check(operations, Seen(), step):
@@ -182,5 +183,5 @@ def judge(history: History, check: Callable[..., bool] = linearizable.check) -> 
                 f"{one.client} {one.what}{one.given or ''} {one.began - first:.3f}-{one.ended - first:.3f}: {one.answer}"
                 for one in operations
             )
-            wrong.append(f"{target}: no order of what its clients did explains what they were told: {told}")
+            wrong.append(Contradiction(f"{target}: no order of what its clients did explains what they were told: {told}"))
     return wrong
