@@ -106,6 +106,9 @@ def comes_back(shown: list[str], victim: str, moved: int) -> None:
 def comes_too_late(shown: list[str]) -> None:
     zombie, heir, result = (part.partition(": ")[2] for part in block(shown, "zombie: ").strip().split(", ", 2))
     assert result == str([zombie, heir, heir]) and zombie != heir
+    refused = {node: int(later) - int(before) for node, before, later in rows(block(shown, "node    had refused"))}
+    refusing = {node for node, count in refused.items() if count > 0}
+    assert len(refusing) == COPIES - 1 and heir in refusing and zombie not in refusing
     assert rows(block(shown, "asked at")) == [[node, zombie, heir, heir] for node in NODES]
     assert named(shown, "the epoch has only grown:") == "True"
     assert named(shown, "the owner now:") == zombie

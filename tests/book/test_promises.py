@@ -103,6 +103,13 @@ back
 ---
 zombie: node-1, heir: node-3, result: ['node-1', 'node-3', 'node-3']
 ---
+node    had refused  has refused now
+node-1            0                0
+node-2            2                2
+node-3            1                2
+node-4            0                0
+node-5            0                1
+---
 asked at  packed on  weighed on  labelled on
 node-1    node-1     node-3      node-3
 node-2    node-1     node-3      node-3
@@ -150,6 +157,9 @@ BROKEN = {
     "no third ring": ("13", "\nback\nnode    of the circle", "\nnode    of the circle"),
     "keys that went elsewhere": ("13", "all to node-3", "to node-1 and node-3"),
     "another result before": ("13", "'node-3', 'node-3']", "'node-1', 'node-3']"),
+    "an heir that refuses nothing": ("13", "node-3            1                2", "node-3            1                1"),
+    "a refusal that is missing": ("13", "node-5            0                1", "node-5            0                0"),
+    "a zombie that refuses itself": ("13", "node-1            0                0", "node-1            0                1"),
     "another result after": ("13", "node-4    node-1     node-3", "node-4    node-1     node-1"),
     "an epoch that fell": ("13", "only grown: True", "only grown: False"),
     "an heir that keeps it": ("13", "the owner now: node-1", "the owner now: node-3"),
