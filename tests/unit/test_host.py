@@ -15,9 +15,10 @@ import durable
 from durable import Context, NodeConfig
 from durable.cli import main
 from durable.cluster import ClusterClient, ClusterConfig, ClusterNode
-from durable.copies.messages import SnapshotPiece
+from durable.copies.messages import Append, SnapshotPiece, encode
 from durable.errors import ClusterError, DurableError, JoinRejected, NoQuorum, OutcomeUnknown, StoreCorrupted, StoreError
 from durable.journal.keys import PARTITIONS, partition_of
+from durable.membership.member import NodeId
 from durable.replication.transfer import Transfer
 from durable.storage import RocksDBStore
 from durable.storage.folder import DISTRUSTED, distrusted
@@ -170,6 +171,18 @@ def test_a_frame_of_one_byte_is_counted_and_nothing_more() -> None:
         assert host._dropped["unreadable"] == before + 3
 
     with_nodes(1, body)
+
+
+def test_a_view_counts_what_the_replicas_refused_of_an_owner_of_the_past() -> None:
+    async def body(nodes: list[ClusterNode]) -> None:
+        host: Any = nodes[1]._host
+        late = Append(0, host.core.replicas[0].generation, (0, NodeId("host-1")), 0, [], 0)
+        assert "append of an older epoch" not in nodes[1].view().dropped
+        for times in (1, 2):
+            host.log.receive(NodeId("host-1"), encode([nodes[0]._host.core.hello, late]))
+            assert nodes[1].view().dropped["append of an older epoch"] == times
+
+    with_nodes(2, body)
 
 
 def test_a_store_is_made_for_256_partitions() -> None:
