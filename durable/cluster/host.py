@@ -175,6 +175,8 @@ class Host:
     def seen(self, member: Member) -> None:
         """A member changed."""
         if member.node_id != self._me:
+            if not member.status.is_live:
+                self.calls.gone(member.address)
             self.log.seen(member.node_id, member.status.is_live)
 
     # What the log tells

@@ -137,6 +137,14 @@ class RpcClient:
                 if not future.done():
                     future.set_exception(ClusterError(why))
 
+    def gone(self, to: NodeAddress) -> None:
+        """Nobody is thought to be alive there: whoever waits for its answer gets `Unanswered` now, and can ask somebody else."""
+        for link, waiting in self._under_way.items():
+            if link.peer == to:
+                for _, future in waiting.values():
+                    if not future.done():
+                        future.set_exception(Unanswered(f"{to} seems to be dead; it may have done what it was asked"))
+
     def _send(self, link: Link, request: Request) -> tuple[int, asyncio.Future[Any]]:
         waiting = self._under_way.setdefault(link, _UnderWay())
         if full := waiting.full(request):

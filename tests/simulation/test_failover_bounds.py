@@ -12,9 +12,6 @@ cut off        as without power, and it goes on by itself
 It is lost while functions of three workflows run or are being committed. Within `BOUNDS_S` everything that it owned has an
 owner of a higher epoch, its workflows have gone on, and a step that was submitted in the moment of the loss is answered. A
 function whose completion is on stable storage on a majority never runs again; any other that has begun, at most once more.
-
-With the LAN preset who submits asks again after `AGAIN_S` under the same id: by itself a call waits 3 s for one that says
-nothing, whatever the preset.
 """
 
 from __future__ import annotations
@@ -32,10 +29,10 @@ from durable.cluster.config import PRESETS, ClusterConfig
 from durable.errors import DurableError
 from durable.journal.keys import JOURNAL, of, partition_of
 from durable.sim.checks import Law, NothingUnhandled
-from durable.sim.journals import Journals
 from durable.sim.process import SimProcess
-from durable.sim.work import FEW, make_runner
 from durable.sim.world import SimWorld
+from durable.trials.journals import Journals
+from durable.trials.workloads import FEW, make_runner
 
 NODES = 5
 SEEDS = range(1, 4)
@@ -43,7 +40,6 @@ BOUNDS_S = {"lan": 3.0, "default": ClusterConfig.default().suspect_timeout + 3.0
 """By preset."""
 
 BODY_S, PATIENCE_S, PEACE_S = 0.1, 60.0, 10.0
-AGAIN_S = {"lan": 1.0, "default": PATIENCE_S}
 DRAWN = 1_000_000_000
 
 Loss = Callable[[SimWorld, str], Callable[[], object]]
@@ -87,7 +83,7 @@ class Bodies(Law):
             partition = partition_of(workflow_id)
             enough = journals.majority(partition)
             for value in values:
-                if journals.durable_on(partition, of(partition, JOURNAL, workflow_id), enough, b"%d" % value) >= enough:
+                if journals.durable_on(partition, (of(partition, JOURNAL, workflow_id),), enough, b"%d" % value) >= enough:
                     found[workflow_id, step] = value
         return found
 
@@ -196,7 +192,7 @@ def test_an_owner_that_is_lost_is_replaced_in_time_and_nothing_that_was_recorded
     found: dict[int, Took] = {}
     for seed in SEEDS:
         with SimWorld(seed, make_node=make_runner, drift=1e-3, config=PRESETS[preset]) as world:
-            run = Run(world, AGAIN_S[preset])
+            run = Run(world, PATIENCE_S)
             asked = run.until_functions_run()
             recorded, runs = run.bodies.committed(run.journals), run.bodies.runs()
             assert {(run.ids[0], 0)} <= recorded.keys() and (run.ids[0], 1) in runs
