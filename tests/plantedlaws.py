@@ -4,7 +4,8 @@
 law                      what is broken
 =======================  ================================================================================================
 nothing twice            a function that has returned is called once more, as if its answer had been lost in the node
-one result               a message that is sent again under its key is taken again, while its receiver runs
+one result               the second function of a workflow is recorded with an answer that it did not give
+the story adds up        a message that is sent again under its key is taken again, while its receiver runs
 equal replicas           a copy leaves the time of its partition out of what it applies
 a promise never falls    a copy that nobody needs any more forgets what it has promised, too
 what is done stays so    an execution ends with what it was given, and then with its result
@@ -26,6 +27,7 @@ from durable.copies.effects import Apply
 from durable.copies.messages import ZERO
 from durable.journal.keys import CLOCK, table
 from durable.replication.replica import Replica
+from durable.runtime.answer import Answer
 from durable.runtime.batches import PartitionBatch
 from durable.runtime.desk import LocalDesk
 from durable.runtime.execution import Execution
@@ -42,6 +44,16 @@ def bodies_again(patch: pytest.MonkeyPatch) -> None:
         run_task(self, running, again, context)
 
     patch.setattr(FunctionRunner, "_run_task", twice)
+
+
+def answers_mixed(patch: pytest.MonkeyPatch) -> None:
+    made = Answer.__init__
+
+    def make(self: Answer, sequence_number: int, output_json: bytes | None = None, *rest: Any) -> None:
+        mixed = sequence_number == 1 and output_json is not None and output_json.isdigit()
+        made(self, sequence_number, b"0" if mixed else output_json, *rest)
+
+    patch.setattr(Answer, "__init__", make)
 
 
 def messages_again(patch: pytest.MonkeyPatch) -> None:
@@ -91,7 +103,8 @@ def ended_twice(patch: pytest.MonkeyPatch) -> None:
 
 PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "nothing twice": bodies_again,
-    "one result": messages_again,
+    "one result": answers_mixed,
+    "the story adds up": messages_again,
     "equal replicas": time_not_copied,
     "a promise never falls": promises_dropped,
     "what is done stays so": ended_twice,

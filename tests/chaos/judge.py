@@ -30,7 +30,6 @@ import msgspec
 
 from chaos.cluster_app import Effect
 from chaos.faults import Hit
-from chaos.history import Operation
 from chaos.load import Told
 from chaos.losses import Contradiction
 from durable.errors import ReplayError
@@ -38,6 +37,7 @@ from durable.journal import keys
 from durable.journal.entries import Command, Completion, EntryType, Status, StatusRow
 from durable.ports import Reader
 from durable.storage.node import NodeStorage
+from durable.trials.story import Operation
 
 TAKEOVER_S = 10.0
 """A fault may still cause a body to run again for so long after it was taken back."""

@@ -23,9 +23,10 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from chaos.cluster_app import END
-from chaos.history import ACCEPTED, CREATED, FINISHED, NOT_FOUND, REFUSED, UNFINISHED, History
+from chaos.history import History
 from chaos.losses import Contradiction
 from durable import errors
+from durable.trials.story import ACCEPTED, CREATED, FINISHED, NOT_FOUND, REFUSED, UNFINISHED
 
 T = TypeVar("T")
 AGAIN = (errors.ClusterError, errors.OutcomeUnknown, errors.Overloaded, TimeoutError, ConnectionError)

@@ -16,8 +16,8 @@ from durable.cluster.host import Host
 from durable.copies.rows import applied_key, log_key
 from durable.ports import Batch
 from durable.sim.process import SimProcess
-from durable.sim.work import FEW, make_runner
 from durable.sim.world import SimWorld
+from durable.trials.workloads import FEW, make_runner
 
 PARTITION = 3
 SYNC_S = 2.0

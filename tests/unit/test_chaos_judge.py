@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from chaos import cluster_app, history, judge
 from chaos.faults import Hit
-from chaos.history import ACCEPTED, CREATED, FINISHED, NOT_FOUND, REFUSED, UNFINISHED, History, Operation, Seen
+from chaos.history import History
 from chaos.judge import Copy
 from chaos.load import Load, Told
 from chaos.losses import Contradiction, contradictions
@@ -23,6 +23,7 @@ from durable.journal import keys
 from durable.journal.entries import Status, StatusRow
 from durable.storage.memory import InMemoryStore
 from durable.storage.node import NodeStorage
+from durable.trials.story import ACCEPTED, CREATED, FINISHED, NOT_FOUND, REFUSED, UNFINISHED, Operation, Seen
 
 INF = float("inf")
 
