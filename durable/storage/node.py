@@ -24,6 +24,8 @@ log = logging.getLogger("durable")
 T = TypeVar("T")
 FORMAT = 1
 _FORMAT_KEY = keys.NODE + b"format"
+TOMBSTONE_MS = 3_600_000
+"""How long a purged id stays taken: longer than any caller repeats a submit whose answer it did not get."""
 _OLD_CLOCK_KEY = keys.NODE + b"clock"
 
 STATUS_ROW = RowType(StatusRow)
