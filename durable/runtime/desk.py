@@ -5,7 +5,7 @@ What is only read is read between two: the first, because what was written befor
 what can be read may not be durable yet. And whether this node still owns the partition, the log confirms (`Log.confirm`): a node
 that was overtaken while it was cut off must not tell yesterday's status, nor that there is nothing to do. What a request writes
 proves it by becoming durable, so the log is asked when nothing was written (`LocalDesk._recorded`). On one node that costs
-nothing. A final result needs no such question: it never changes.
+nothing. A final result never changes: only one that is old needs the question (`NodeStorage.final`).
 
 Read next: `durable.runtime.engine`.
 """
@@ -103,10 +103,9 @@ class LocalDesk:
                 raise _not_found(workflow_id)
             execution = engine.live.get(workflow_id) or row
             stopped = row.status is execution.status is Status.DIVERGED
-            if row.status.finished:
-                return row
-            if stopped:
-                await engine.log.confirm(partition)
+            if row.status.finished or stopped:
+                if engine.storage.final(workflow_id, engine.clock.now_ms()) is None:
+                    await engine.log.confirm(partition)
                 return row
             async with asyncio.timeout(timeout_s):
                 return await waiter

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from twins import Twin, Twins
 
-from durable import Context, Status, workflow
+from durable import Context, NodeStorage, Status, workflow
 from durable.errors import MailRefused, NotOwner, WorkflowAlreadyExists, WorkflowError, WorkflowNotFound
 from durable.journal import keys
 from durable.journal.entries import Row
 from durable.runtime.births import TOMBSTONE_MS
 from durable.runtime.desk import LocalDesk
+from durable.storage import InMemoryStore
 from durable.testing import run
 
 
@@ -234,14 +235,25 @@ def test_a_list_does_not_mix_what_was_read_before_a_partition_was_away_with_a_co
     run(main())
 
 
-def test_a_final_result_is_told_by_whoever_has_it() -> None:
+def test_a_final_result_is_told_by_whoever_has_it_until_its_id_may_be_another_ones() -> None:
     async def main() -> None:
         twins, node, _ = twins_with("s2")
         await node.desk.submit("desk-takes", 1, b"0", "s2")
         await node.desk.outcome("s2", 5.0)
-        row = await (await overtaken(twins, "s2")).desk.outcome("s2", 5.0)
+        stale = await overtaken(twins, "s2")
+        row = await stale.desk.outcome("s2", 5.0)
         assert row is not None
         assert row.output_json == b"[]"
+        cut_off = InMemoryStore.open()
+        cut_off.write(list(twins.store.scan(b"")))
+        stale.engine.storage = NodeStorage(cut_off)
+        await twins.nodes["b"].desk.purge(None, 0.0, "")
+        await asyncio.sleep(TOMBSTONE_MS / 3_000)
+        assert await stale.desk.outcome("s2", 5.0) == row
+        await asyncio.sleep(TOMBSTONE_MS / 1_500 + 1)
+        await twins.nodes["b"].desk.submit("desk-takes", 1, b"1", "s2")
+        with pytest.raises(NotOwner):
+            await stale.desk.outcome("s2", 5.0)
         await twins.close()
 
     run(main())
