@@ -202,7 +202,7 @@ class RpcServer:
         desk: who is asked.
         dropped: where what cannot be read is counted.
         owners: which partitions are whose, as far as this node knows.
-        copy: the committed status row of an execution, if this node has one: final results are told from it, whoever owns them.
+        copy: how an execution ended, if this node has rows that may say it, whoever owns them.
     """
 
     def __init__(
@@ -283,7 +283,7 @@ class RpcServer:
             return self._owners() if self._owners is not None else []
         if isinstance(request, Outcome) and self._copy is not None:
             row = self._copy(request.workflow_id)
-            if row is not None and row.status.finished:
+            if row is not None:
                 return row
         return await request.of(self._desk)
 

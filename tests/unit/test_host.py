@@ -106,6 +106,31 @@ def test_what_is_submitted_anywhere_runs_where_the_owner_is_and_is_told_everywhe
     with_nodes(3, body)
 
 
+def test_a_result_is_told_by_a_copy_that_cannot_have_missed_a_purge_and_else_by_the_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(nodes: list[ClusterNode]) -> None:
+        handle = await nodes[0].submit(doubling, 4, workflow_id="told")
+        assert await handle.result(timeout=10) == 8
+        asked: list[ClusterNode] = []
+        for node in nodes:
+            call = node._host.calls.call
+            monkeypatch.setattr(node._host.calls, "call", lambda *args, node=node, call=call: asked.append(node) or call(*args))
+        others = [node for node in nodes if node.owner("told") != node.config.node_id]
+        while not all((row := node._host.desk._copy("told")) and row.status.finished for node in others):
+            await asyncio.sleep(0)
+        asked.clear()
+        for node in nodes:
+            assert await node.handle("told").result(timeout=10) == 8
+        assert asked == []
+        for node in nodes:
+            now_ms = node._clock.now_ms
+            monkeypatch.setattr(node._clock, "now_ms", lambda now_ms=now_ms: now_ms() + 3_600_000)
+        for node in nodes:
+            assert await node.handle("told").result(timeout=10) == 8
+        assert set(asked) == set(others)
+
+    with_nodes(3, body)
+
+
 def test_executions_on_two_nodes_write_to_each_other() -> None:
     async def body(nodes: list[ClusterNode]) -> None:
         names = (f"answering-{number}" for number in range(1_000))
