@@ -12,7 +12,7 @@ an answer, or another error      it says so                  the caller has it
 `NoQuorum`                       no                          the next node of the ring: this one may be cut off
 `Unanswered`, `OutcomeUnknown`   perhaps                     the next node of the ring
 a `StoreError` of another node   perhaps                     the same: soon somebody else owns what it had
-`Overloaded`                     no                          the caller has it; who only reads, or asks all, waits
+`Overloaded`                     no                          the caller has it; who reads, asks all or heard "perhaps", waits
 ===============================  ==========================  =====================================================
 
 When all nodes of the ring were asked, it begins anew after a pause.
