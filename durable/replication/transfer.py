@@ -39,7 +39,6 @@ from durable.ports import Write
 if TYPE_CHECKING:
     from durable.replication.replica import Replica
 
-
 TRIES_MAX = 3
 
 
@@ -131,8 +130,7 @@ class Transfer:
             self.replica.election.wait_on()
 
     def _ask(self) -> None:
-        partition = self.replica.partition
-        self.replica.home.send(self.source, Fetch(partition, self.generation, self.log_epoch, self.end + 1))
+        self.replica.home.send(self.source, Fetch(self.replica.partition, self.generation, self.log_epoch, self.end + 1))
 
     def _go_on(self) -> None:
         if self.replica.is_whole(self):
