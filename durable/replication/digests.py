@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from durable.copies.lines import Lines, checksum
 from durable.copies.messages import Digest, DigestAnswer, Row
 from durable.membership.member import NodeId
 from durable.replication import following
 from durable.replication.home import Home
-from durable.replication.quiet import Lines, checksum
 from durable.replication.replica import Replica
 
 

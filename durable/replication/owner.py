@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING
 
 from durable.copies.effects import Committed, Owned
 from durable.copies.frames import ENTRY_BYTES_MAX, FRAME_BYTES
+from durable.copies.lines import Lines, checksum
 from durable.copies.messages import ZERO, Ack, Answer, Append, Epoch, HandOver, Members, Row, Sync
 from durable.copies.rows import Seal, encode_entry, encode_row
 from durable.errors import NoQuorum, NotOwner, Overloaded, ValueTooLarge
 from durable.membership.member import NodeId
 from durable.ports import Batch
-from durable.replication.quiet import Lines, checksum
 
 if TYPE_CHECKING:
     from durable.replication.replica import Replica
