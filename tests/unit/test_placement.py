@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from replicacluster import Cluster
+from msgspec.structs import replace
+from replicacluster import Cluster, join, moved
 
 from durable.membership.member import NodeId
+from durable.replication import voters
+from durable.replication.roster import replica_sets
 from durable.routing.partitions import first_hash
 from durable.routing.placement import place
 from durable.routing.ring import HashRing
@@ -72,3 +75,25 @@ def test_a_cluster_with_witnesses_owns_everything_and_goes_on_without_any_one_no
     if replicas > 1:
         cluster.kill("a")
         cluster.run(20, until=cluster.all_owned)
+
+
+def test_a_cluster_that_was_placed_by_other_rules_moves_with_its_next_roster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generation keeps its members: what an older release decided stays, and nothing is appended to change it."""
+    names = ["a", "b", "w1", "w2", "w3"]
+    with monkeypatch.context() as older:
+        older.setattr(voters, "replica_sets", lambda roster: replica_sets(replace(roster, witnesses=())))
+        cluster = Cluster(*names, partitions=8, witnesses=names[2:])
+        cluster.birth(*names)
+        cluster.run(20)
+    for name in names:
+        cluster[name].stop()
+    for name in names:
+        cluster.start(name)
+    cluster.run(20)
+    logs = {p: cluster.core(owner).replicas[p].log.last for p, owner in cluster.owners().items()}
+    assert not all(moved(cluster, p) for p in logs)
+    cluster.run(20)
+    assert logs == {p: cluster.core(owner).replicas[p].log.last for p, owner in cluster.owners().items()}
+    join(cluster, "c")
+    cluster.run(60, until=lambda: cluster.version() == 2)
+    cluster.run(60, until=lambda: logs.keys() <= cluster.owners().keys() and all(moved(cluster, p) for p in logs))
