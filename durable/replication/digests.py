@@ -4,13 +4,13 @@
 missed. One message a peer says it for all partitions: line by line for those of which something is new, by number and checksum
 for those that rest (`quiet`).
 
-==========================  ==========================================================================================
+==========================  ================================================================================================
 the copy finds              then
-==========================  ==========================================================================================
+==========================  ================================================================================================
 a line that says what is    it is known from here on, and not listed again before something changes
 another line                it answers with how it stands, and fetches what it lacks: `following`
-another checksum            it forgets all lines, and says so: the owner lists everything at once
-==========================  ==========================================================================================
+another checksum            it forgets all lines, and says so before anything is on disk: the owner lists everything at once
+==========================  ================================================================================================
 
 Read next: `reads`.
 """
@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from durable.copies.lines import Lines, checksum
 from durable.copies.messages import Digest, DigestAnswer, Row
 from durable.membership.member import NodeId
 from durable.replication import following
 from durable.replication.home import Home
-from durable.replication.quiet import Lines, checksum
 from durable.replication.replica import Replica
 
 
@@ -102,6 +102,8 @@ class Digests:
         known = (digest.quiet, digest.total) == (len(lines.rows), lines.total)
         if not known:
             quiet.forget_heard(sender, self._replicas)
+            if digest.quiet and not self._home.suspect:
+                self._home.send(sender, DigestAnswer([], False))
         lines.at = self._home.now
         answers = []
         for row in digest.rows:
@@ -109,5 +111,5 @@ class Digests:
             answers.append(following.on_row(replica, sender, row))
             if replica is not None and following.is_so(replica, row):
                 lines.put(row[0], checksum(row))
-        if (answers or digest.quiet) and not self._home.suspect:
-            self._home.send_synced(sender, DigestAnswer(answers, known or not digest.quiet))
+        if (answers or (digest.quiet and known)) and not self._home.suspect:
+            self._home.send_synced(sender, DigestAnswer(answers, True))

@@ -14,9 +14,12 @@ any        a higher epoch, or time                              IDLE
 =========  ===================================================  =======================================================
 
 **Turns.** The first live node of the ring campaigns at once, each next one half a gossip interval later, so that two seldom
-meet; after a failure it waits a random time.
+meet; after a failure it waits a random time. Who waits for promises grants nobody a pre-vote, and who has given one waits for that
+candidate as for an owner. All of these waits double with each epoch that comes to no owner, because fsyncs may take longer than
+gossip intervals; and an owner that has come to office so, or got back what it gave away, keeps it so much longer.
 
-**Limits.** An election takes three fsyncs in a row (promise, swap, the others' swap). Read next: `owner`.
+**Limits.** An election takes three fsyncs in a row (promise, swap, the others' swap); of more than five intervals each, it may
+never come to an end. Read next: `owner`.
 """
 
 from __future__ import annotations
@@ -33,7 +36,17 @@ if TYPE_CHECKING:
     from durable.replication.replica import Replica
 
 PATIENCE_INTERVALS = 4
-"""How many gossip intervals a candidacy may take."""
+"""How many gossip intervals a candidacy may take, if the one before it came to an owner."""
+DOUBLINGS_MAX = 4
+
+
+def doubled(times: int) -> int:
+    """By what a wait is multiplied after so many failures.
+
+    >>> [doubled(times) for times in (-1, 0, 1, 3, 9)]
+    [1, 1, 2, 8, 16]
+    """
+    return 1 << min(max(times, 0), DOUBLINGS_MAX)
 
 
 class Stage(IntEnum):
@@ -46,7 +59,7 @@ class Stage(IntEnum):
 class Election:
     """The candidacies of one replica."""
 
-    __slots__ = ("due_at", "epoch", "give_up_at", "granted", "promises", "replica", "round", "seen", "stage")
+    __slots__ = ("backoff", "due_at", "epoch", "give_up_at", "granted", "promises", "replica", "round", "seen", "stage", "vain")
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
@@ -59,15 +72,28 @@ class Election:
         self.promises: dict[NodeId, Promise] = {}
         self.due_at: float | None = None
         self.give_up_at = 0.0
+        self.vain = 0
+        """How many epochs were promised since this log became that of one."""
+        self.backoff = 0
+        """How often the time is doubled for which this node keeps what the first of the ring should own."""
 
     # When
 
     def owner_seems_gone(self) -> bool:
-        """Nobody was promised anything, or the one who was is dead, or silent, or this node itself, which does not own."""
+        """Nobody was promised anything, or the one who was is dead, or silent, or this node itself, which has given up."""
         replica, home = self.replica, self.replica.home
-        if replica.promised == ZERO or replica.promised[1] == home.me or not home.is_live(replica.promised[1]):
-            return True
-        return home.now - home.quiet.last_heard(replica) > home.tuning.owner_timeout_s
+        if replica.promised[1] == home.me:
+            return self.stage < Stage.PREPARING
+        silent_s = home.now - home.quiet.last_heard(replica)
+        return not home.is_live(replica.promised[1]) or silent_s > doubled(self.vain - 1) * home.tuning.owner_timeout_s
+
+    def has_owner(self, node: NodeId) -> None:
+        """This log is that of a node's epoch now."""
+        if node == self.replica.preferred():
+            self.backoff = 0
+        elif node == self.replica.home.me:
+            self.backoff = max(self.backoff, self.vain - 1)
+        self.vain = 0
 
     def may_campaign(self) -> bool:
         replica, home = self.replica, self.replica.home
@@ -77,27 +103,27 @@ class Election:
 
     def consider(self) -> None:
         """A few times in a gossip interval: is it time to campaign, to give up, or to ask again?"""
-        replica, home = self.replica, self.replica.home
+        home = self.replica.home
         if self.stage:
             if home.now >= self.give_up_at:
-                self.stop()
-                if replica.transfer is not None and replica.transfer.kind is Kind.CANDIDATE:
-                    replica.transfer = None
-                self.due_at = home.now + (1 + home.random.random()) * home.tuning.gossip_interval_s
+                self._fail()
         elif not self.may_campaign() or not self.owner_seems_gone():
             self.due_at = None
         elif self.due_at is None:
-            self.due_at = home.now + self._place() * home.tuning.stagger_s
+            self.due_at = home.now + self._place() * home.tuning.stagger_s * doubled(self.backoff)
         if self.due_at is not None and home.now >= self.due_at and not self.stage:
             self.ask()
 
     def inquire(self) -> None:
         """Who does not campaign asks all the same, when no owner is heard: the partition may have moved, and this copy be free. So
-        does a member by name whose disk is another now: nobody else would tell it.
+        does a member by name whose disk is another now: nobody else would tell it. And who waits for promises asks for them again.
         """
         replica, home = self.replica, self.replica.home
         if home.me in replica.members and not self.may_campaign() and self.owner_seems_gone():
             self._send(PreVote(replica.partition, replica.generation, 0))
+        for node in replica.order if self.stage is Stage.PREPARING and home.me in self.promises else ():
+            if node not in self.promises:
+                home.send(node, Prepare(replica.partition, replica.generation, self.epoch))
 
     def _place(self) -> int:
         home, place = self.replica.home, 0
@@ -114,6 +140,15 @@ class Election:
         self.granted.clear()
         self.promises.clear()
 
+    def _fail(self) -> None:
+        """Try again after a random time: two that have met should not meet again."""
+        replica, home = self.replica, self.replica.home
+        home.quiet.stir(replica)
+        self.stop()
+        if replica.transfer is not None and replica.transfer.kind is Kind.CANDIDATE:
+            replica.transfer = None
+        self.due_at = home.now + (1 + doubled(self.vain - 1) * home.random.random()) * home.tuning.gossip_interval_s
+
     def _start(self, stage: Stage) -> None:
         home = self.replica.home
         home.quiet.stir(self.replica)
@@ -123,8 +158,8 @@ class Election:
 
     def wait_on(self) -> None:
         """Something came: a long log or snapshot takes as long as it takes."""
-        home = self.replica.home
-        self.give_up_at = home.now + PATIENCE_INTERVALS * home.tuning.gossip_interval_s
+        home, failures = self.replica.home, self.vain - 1 if self.stage is Stage.PREPARING else 0
+        self.give_up_at = home.now + PATIENCE_INTERVALS * doubled(failures) * home.tuning.gossip_interval_s
 
     # The pre-vote
 
@@ -231,12 +266,7 @@ class Election:
             return
         self.seen = max(self.seen, refused.promised)
         if self.stage >= Stage.PREPARING and refused.epoch == self.epoch:
-            replica, home = self.replica, self.replica.home
-            self.stop()
-            if replica.transfer is not None and replica.transfer.kind is Kind.CANDIDATE:
-                replica.transfer = None
-            self.due_at = home.now + (1 + home.random.random()) * home.tuning.gossip_interval_s
-            home.quiet.stir(replica)
+            self._fail()
 
     def on_hand_over(self, sender: NodeId, order: HandOver) -> None:
         """The owner has stopped for us. Not a word of an older owner: then nothing is free."""

@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING
 
 from durable.copies.effects import Committed, Owned
 from durable.copies.frames import ENTRY_BYTES_MAX, FRAME_BYTES
+from durable.copies.lines import Lines, checksum
 from durable.copies.messages import ZERO, Ack, Answer, Append, Epoch, HandOver, Members, Row, Sync
 from durable.copies.rows import Seal, encode_entry, encode_row
 from durable.errors import NoQuorum, NotOwner, Overloaded, ValueTooLarge
 from durable.membership.member import NodeId
 from durable.ports import Batch
-from durable.replication.quiet import Lines, checksum
+from durable.replication.election import doubled
 
 if TYPE_CHECKING:
     from durable.replication.replica import Replica
@@ -40,7 +41,7 @@ NOT_ADOPTED = -1
 LAG_ENTRIES = 64
 """A copy that lacks no more than so many committed entries is good enough to move to."""
 SETTLED_INTERVALS = 5
-"""How long an owner is in office at least before it hands over by itself."""
+"""How long an owner is in office at least before it hands over by itself; longer, if that came to nothing before."""
 
 
 class Peer:
@@ -291,7 +292,7 @@ class Owner:
         if self.successor is not None and replica.commit == replica.log.last:
             home.send(self.successor, HandOver(replica.partition, replica.generation, self.epoch))
             replica.step_down(f"handed over to {self.successor}")
-            replica.heard_at = home.now
+            replica.election.backoff += 1
 
     # Once in a gossip interval
 
@@ -322,7 +323,8 @@ class Owner:
         return heard and self.replica.is_member(node) and peer.match >= self.replica.commit
 
     def is_settled(self) -> bool:
-        return self.replica.home.now - self.since >= SETTLED_INTERVALS * self.replica.home.tuning.gossip_interval_s
+        settled_s = SETTLED_INTERVALS * self.replica.home.tuning.gossip_interval_s * doubled(self.replica.election.backoff)
+        return self.replica.home.now - self.since >= settled_s
 
     def puts_off(self) -> bool:
         """Whether to give the partition away a little later: what is under way in it would have to be done again."""

@@ -24,41 +24,12 @@ Read next: `replica`.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from zlib import crc32
 
-import msgspec
-
-from durable.copies.messages import Row
+from durable.copies.lines import Lines
 from durable.membership.member import NodeId
 
 if TYPE_CHECKING:
     from durable.replication.replica import Replica
-
-_encode = msgspec.msgpack.Encoder().encode
-
-
-def checksum(row: Row) -> int:
-    """The same on every machine."""
-    return crc32(_encode(row))
-
-
-class Lines:
-    """Lines that a peer and this node know to be alike, by partition."""
-
-    __slots__ = ("at", "rows", "total")
-
-    def __init__(self) -> None:
-        self.rows: dict[int, int] = {}
-        self.total = 0
-        self.at = float("-inf")
-        """When the peer was heard, and so each of them."""
-
-    def put(self, partition: int, sum_of_row: int) -> None:
-        self.total += sum_of_row - self.rows.get(partition, 0)
-        self.rows[partition] = sum_of_row
-
-    def drop(self, partition: int) -> None:
-        self.total -= self.rows.pop(partition, 0)
 
 
 class Quiet:

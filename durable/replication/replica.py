@@ -204,6 +204,7 @@ class Replica:
         self.home.quiet.stir(self)
         self.step_down(why)
         self.promised = epoch
+        self.election.vain += 1
         self.heard_at = self.home.now
         self.save()
 
@@ -231,6 +232,7 @@ class Replica:
     def adopt(self, epoch: Epoch) -> None:
         """The log becomes that of ``epoch``, in the same batch as whatever was swapped in before: see `transfer`."""
         self.log_epoch = epoch
+        self.election.has_owner(epoch[1])
         self._see_seal()
 
     def enter(self, generation: int, members: dict[NodeId, bytes]) -> None:

@@ -32,17 +32,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
-from functools import lru_cache
 from typing import NamedTuple
 
 from durable.copies.messages import AskChange, Members, Plan, PlanReady, Roster
 from durable.copies.tuning import ReplicationTuning
 from durable.membership.member import NodeId
 from durable.replication.home import Home
-from durable.routing.partitions import first_hash
-from durable.routing.ring import VIRTUAL_NODES_MAX, HashRing
+from durable.routing.placement import place
+from durable.routing.ring import VIRTUAL_NODES_MAX
 
-SETS_REMEMBERED = 16
 FRESH_INTERVALS = 5
 """A wish, a plan or a report that was not repeated for so long is forgotten."""
 DOUBLINGS_MAX = 5
@@ -79,20 +77,10 @@ def is_sound(roster: Roster, known: Roster | None, tuning: ReplicationTuning) ->
 
 
 def replica_sets(roster: Roster) -> list[Members]:
-    """For each partition: the first R voters of the ring, in its order, with their disks."""
+    """For each partition: R voters in the order of the ring, with their disks; few of them witnesses (`placement`)."""
     voters, settings = roster.voters, roster.settings
     numbers = [int(settings[name]) for name in ("virtual_nodes_per_node", "partitions", "replicas")]
-    return [{node: voters[node] for node in nodes} for nodes in _placed(tuple(voters), *numbers)]
-
-
-@lru_cache(maxsize=SETS_REMEMBERED)
-def _placed(voters: tuple[NodeId, ...], virtual_nodes: int, partitions: int, replicas: int) -> tuple[tuple[NodeId, ...], ...]:
-    """It depends on names only, and is asked for with a plan, with the roster that follows, and again at each restart."""
-    ring = HashRing(virtual_nodes)
-    for node in voters:
-        ring.add_node(node)
-    firsts = [first_hash(partition, partitions) for partition in range(partitions)]
-    return tuple([tuple(ring.nodes_from(first, replicas)) if voters else () for first in firsts])
+    return [{node: voters[node] for node in nodes} for nodes in place(tuple(voters), roster.witnesses, *numbers)]
 
 
 class Planner:

@@ -228,7 +228,7 @@ class Voters:
             owned.append(partition)
             if replica.generation > roster.version:
                 continue
-            goal = self.sets[partition]
+            goal = self.sets[partition] if replica.generation < roster.version else replica.members
             then = goal if planned is None else planned.sets[partition]
             owner.learn({**goal, **then})
             if goal != replica.members:
