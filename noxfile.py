@@ -123,7 +123,7 @@ def simulate(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Real processes under faults, then judged: `-- --minutes 30 --seed 1 --store rocksdb|leveldb|mixed`."""
+    """Real processes under faults, then judged, for over half an hour: `-- --rounds 20 --minutes 2 --store mixed` is shorter."""
     session.install("-e", f".[test,{EVERYTHING}]")
     install_leveldb(session)
     session.run("python", "-m", "chaos", *session.posargs, env={"PYTHONPATH": str(ROOT / "tests")})

@@ -1,11 +1,12 @@
 """What the demonstrations share: real processes to kill, and small services on this machine.
 
-A demonstration shows one idea of `durable`; everything beside the idea is here. Five helpers do most of it:
+A demonstration shows one idea of `durable`; everything beside the idea is here. Six helpers do most of it:
 
 - `folder`: a place for a store, removed when the notebook ends.
 - `worker`: a real process with a real node in it, which can be killed at an exact moment of a journal.
 - `service`: an HTTP server in a process of its own, on the loopback address.
 - `gate`: where functions stand still until the notebook opens it, on whichever node they run.
+- `refused`: what the nodes of a cluster have refused, because it came of an owner of the past.
 - `read_journal`: what a folder holds, also when nobody runs it. `gaps`: when nobody did, for the figures.
 
 A worker and a service end with the notebook: they wait on a pipe, and when the notebook is gone, however it went, the pipe
@@ -26,9 +27,9 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from child import pickled  # beside this file
@@ -41,8 +42,13 @@ from durable.storage import open_read_only
 from durable.storage.node import NodeStorage
 from durable.workflows.definition import Function, Workflow
 
+if TYPE_CHECKING:
+    from durable.cluster import LocalCluster
+
 PATIENCE_S = 50.0
 """How long an order to a worker may take. Demonstrations take milliseconds; this is for a machine that is asleep."""
+REFUSED = "append of an older epoch"
+"""Under what a node counts it (`durable.replication.following`)."""
 
 _folders: list[Path] = []
 _children: dict[int, asyncio.subprocess.Process] = {}
@@ -172,6 +178,21 @@ class Gate:
 def gate() -> Gate:
     """A new gate, closed."""
     return Gate(folder("gate"))
+
+
+async def refused(cluster: LocalCluster, nodes: int = 0, than: Mapping[str, int] | None = None) -> dict[str, int]:
+    """How many appends each node that runs has refused, because it had promised a later epoch than theirs.
+
+    With ``nodes``: waits until so many of them have refused more than before, which is ``than``.
+    """
+    before = than or {}
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            views = [await cluster.view(node) for node in cluster.running]
+            counts = {str(view.node_id): view.dropped.get(REFUSED, 0) for view in views}
+            if sum(count > before.get(node, 0) for node, count in counts.items()) >= nodes:
+                return counts
+            await asyncio.sleep(0.02)
 
 
 # --- child processes ----------------------------------------------------------------------------------------------

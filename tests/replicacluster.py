@@ -30,7 +30,7 @@ from durable.copies.effects import (
 from durable.copies.messages import decode, encode
 from durable.copies.rows import PREFIX
 from durable.membership.member import NodeId
-from durable.replication import Replication, ReplicationTuning, applied_index
+from durable.replication import Replication, ReplicationTuning
 
 TRAVEL_S, FSYNC_S, NOTICE_S = 0.001, 0.002, 1.0
 
@@ -93,8 +93,7 @@ class Host:
             elif isinstance(effect, SendSnapshot):
                 prefix = effect.partition.to_bytes(2, "big")
                 rows = sorted(row for row in self.disk.rows.items() if row[0].startswith(prefix))
-                index = applied_index(self.disk.rows.get, effect.partition)
-                frames.setdefault(effect.to, []).extend(snapshot_pieces(effect, index, rows, 500))
+                frames.setdefault(effect.to, []).extend(snapshot_pieces(effect, self.disk.rows.get, rows, 500))
             elif isinstance(effect, Owned):
                 self.owned[effect.partition] = effect.epoch
             elif isinstance(effect, Lost):

@@ -24,7 +24,7 @@ from durable.copies.effects import (
     snapshot_pieces,
 )
 from durable.copies.messages import RosterNews, decode, encode
-from durable.copies.rows import PREFIX, Seal, applied_index, decode_entry, decode_seal, is_seal
+from durable.copies.rows import PREFIX, Seal, decode_entry, decode_seal, is_seal
 from durable.errors import NoQuorum, NotOwner
 from durable.membership.member import NodeId
 from durable.replication import ZERO, Replication, ReplicationTuning, Roster
@@ -368,8 +368,7 @@ class ReplicaWorld:
 
     def send_snapshot(self, node: Node, order: SendSnapshot) -> None:
         rows = sorted(item for item in node.disk.rows.items() if item[0].startswith(b"\0\0"))
-        index = applied_index(node.disk.rows.get, order.partition)
-        for piece in snapshot_pieces(order, index, rows, 200):
+        for piece in snapshot_pieces(order, node.disk.rows.get, rows, 200):
             self.put_on_net(node, Send(order.to, piece))
 
     def put_on_net(self, node: Node, send: Any) -> None:

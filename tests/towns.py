@@ -19,7 +19,7 @@ from durable.cluster.ask import NodeView, encode_view
 from durable.desk.face import Face
 from durable.errors import ClusterError, NotOwner
 from durable.journal import keys
-from durable.journal.entries import Envelope, Failure
+from durable.journal.entries import Envelope, Failure, StatusRow
 from durable.membership.member import Member, MemberStatus, NodeAddress, NodeId
 from durable.routing.partitions import PartitionRing
 from durable.routing.router import Router
@@ -40,16 +40,20 @@ class Townsman:
         self.town = town
         storage = NodeStorage.make(town.store)
         self.log = LocalLog(town.store)
-        entropy = SystemEntropy()
+        entropy, clock = SystemEntropy(), SystemClock()
         self.engine = Engine(
-            storage, NodeConfig(node_id=name), self.log, SystemClock(), entropy, courier=self, elsewhere=self.elsewhere
+            storage, NodeConfig(node_id=name), self.log, clock, entropy, courier=self, elsewhere=self.elsewhere
         )
         desk = LocalDesk(self.engine)
-        self.station = Station(desk, self.owners, storage.status)
+
+        def copy(workflow_id: str) -> StatusRow | None:
+            return storage.final(workflow_id, clock.now_ms())
+
+        self.station = Station(desk, self.owners, copy)
         self.router = Router(town.ring, me=self.name)
         self.desk = RemoteDesk(
             self.router, self.station.client, town.address_of, entropy,
-            local=desk, copy=storage.status, owners=self.owners, rpc_timeout_s=rpc_timeout_s,
+            local=desk, copy=copy, owners=self.owners, rpc_timeout_s=rpc_timeout_s,
         )  # fmt: skip
         self.face = Face(self.desk, entropy, 2**24)
         self.up = True

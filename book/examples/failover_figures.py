@@ -3,6 +3,7 @@
 import ast
 import json
 from collections.abc import Callable
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from statistics import median
@@ -27,7 +28,8 @@ def obvious() -> Any:
 
 def drawn(seed: int, **scheme: Any) -> Figure:
     """A run of the obvious scheme, up to the violation."""
-    run, twice = obvious().play(seed, **scheme)
+    naive = obvious()
+    run, twice = naive.play(partial(naive.Run, **scheme), seed)
     assert twice, "the seed shows what it is to show"
     shown = [_row(kind, words) for kind, *words in run.seen if words[3:] or kind not in ("copy", "ack")]
     return sequence([(str(step), row) for step, row in enumerate(shown, 1)], list(run.nodes), f"seed {seed}: {twice}", unit="step")

@@ -36,7 +36,7 @@ from durable.cluster.replicated import ReplicatedLog, Syncs
 from durable.copies.messages import Epoch, Roster
 from durable.copies.rows import PREFIX
 from durable.errors import ClusterError, JoinRejected, NoQuorum, NotOwner, ProtocolError, StoreError, StoreFull
-from durable.journal.entries import Envelope, Failure
+from durable.journal.entries import Envelope, Failure, StatusRow
 from durable.journal.keys import NODE, PARTITIONS
 from durable.membership.joining import settings_that_differ
 from durable.membership.member import Member, NodeAddress, NodeId
@@ -123,7 +123,7 @@ class Host:
             address_of,
             entropy,
             local=local,
-            copy=storage.status,
+            copy=self._final,
             rpc_timeout_s=config.rpc_timeout,
             replicas=config.replicas,
             owners=self.owners,
@@ -131,7 +131,7 @@ class Host:
         if isinstance(store := storage.store, DiskStore):
             folder = store.folder
             store.on_sync_failed = lambda error: self._distrust(folder, entropy, error)
-        self.server = RpcServer(local, self._dropped, owners=self.owners, copy=storage.status)
+        self.server = RpcServer(local, self._dropped, owners=self.owners, copy=self._final)
         self.on_roster: Callable[[], None] = lambda: None
         self.on_failed: Callable[[BaseException], None] = lambda error: None
 
@@ -175,6 +175,8 @@ class Host:
     def seen(self, member: Member) -> None:
         """A member changed."""
         if member.node_id != self._me:
+            if not member.status.is_live:
+                self.calls.gone(member.address)
             self.log.seen(member.node_id, member.status.is_live)
 
     # What the log tells
@@ -248,6 +250,9 @@ class Host:
             if owner is not None and not isinstance(self.core.error(partition), NoQuorum):
                 found.append((partition, str(owner), epoch[0]))
         return found
+
+    def _final(self, workflow_id: str) -> StatusRow | None:
+        return self.engine.storage.final(workflow_id, self.engine.clock.now_ms())
 
     def _keep(self, rows: Batch) -> None:
         self.core.home.persist(rows)

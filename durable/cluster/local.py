@@ -314,11 +314,11 @@ class LocalCluster(Sight):
         self._processes[name] = await NodeProcess.start(name, orders, self._heard)
 
     async def _join(self, name: NodeId) -> None:
-        """By the founders, all of them: whoever is empty and among them must know that it is."""
-        seeds = [str(self._processes[other].address) for other in self._founders]
-        if name not in self._founders or not self._app:
-            near = [other for other in self.running if other != name and self._joined(name, other)]
-            seeds = [str(self._processes[other].address) for other in near][: self._seeds]
+        """By some of those it can reach. A founder is told the others too: if it is empty, it must know whom to found with."""
+        near = [other for other in self.running if other != name and self._joined(name, other)][: self._seeds]
+        founders = self._founders if self._app and name in self._founders else ()
+        told = dict.fromkeys([*founders, *near])
+        seeds = [str(self._processes[other].address) for other in told][:SEEDS_MAX]
         await self._processes[name].order("join", seeds=seeds)
 
     async def _tell(self, names: Iterable[NodeId]) -> None:

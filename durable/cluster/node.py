@@ -311,9 +311,9 @@ class ClusterNode(Face):
         return NodeView(swim.me.node_id, aged, self.dropped(), swim.health.score, self.config.cluster_name, *standing)
 
     def dropped(self) -> dict[str, int]:
-        """How many packets were dropped, by reason: forged, replayed, foreign, unreadable, too long, ..."""
-        told = self._swim.dropped if self._swim is not None else Counter[str]()
-        return dict(sorted((self._transport.dropped + told + self._unreadable).items()))
+        """How many packets and messages were dropped, by reason: forged, foreign, unreadable, of an older epoch, ..."""
+        cores = [one for one in (self._swim, self._host.core if self._host is not None else None) if one is not None]
+        return dict(sorted(sum((one.dropped for one in cores), self._transport.dropped + self._unreadable).items()))
 
     # What the transport calls
 

@@ -17,6 +17,7 @@ the safety of it all:
 An append is done when it is committed *and* applied here, so whoever waited for it can read it.
 
 A frame that a link does not take, or refuses, is lost, as any frame may be: it keeps nothing else of the turn from being done.
+Nor does an owner that fails when it is told something. A partition that it could not begin to run is given up.
 
 **Limits.** A store that fails ends this node's part in replication for good: it says nothing more, and votes no more.
 
@@ -265,12 +266,25 @@ class ReplicatedLog:
 
     def _tell_all(self, told: list[Effect], at_once: dict[NodeId, list[Message]]) -> None:
         for effect in told:
-            self._tell(effect)
+            try:
+                self._tell(effect)
+            except StoreError:
+                raise
+            except Exception as fault:  # of whoever is told; the core has said it once, as all the rest of the turn
+                self._loop.call_exception_handler({"message": f"told {effect!r}, a node failed", "exception": fault})
+                if isinstance(effect, Owned):
+                    self._give_up(effect.partition)
         if self._written > self._synced or self._held:
             if at_once:
                 self._loop.call_soon(self._sync)  # behind the links, which write at the end of a turn
             else:
                 self._sync()
+
+    def _give_up(self, partition: int) -> None:
+        """Nobody runs it here, so nobody may own it here: another does, or this node when it tries again."""
+        log.critical("partition %d cannot be run here: it is given up", partition)
+        self.core.replicas[partition].step_down("it cannot be run here")
+        self._touch()
 
     def _write(self, writes: list[Write]) -> None:
         if writes:
@@ -361,8 +375,10 @@ class ReplicatedLog:
             case Lost():
                 owner, epoch = self.core.owner(effect.partition)
                 lost = NotOwner(effect.partition, owner, epoch[0])
-                self._owner.lost(effect.partition, lost)
-                self._let_go(effect.partition, lost)
+                try:
+                    self._owner.lost(effect.partition, lost)
+                finally:
+                    self._let_go(effect.partition, lost)
             case RosterChanged():
                 self._owner.roster_changed(effect.roster)
             case SendSnapshot():

@@ -10,6 +10,7 @@ turn; a piece that the link does not take is said again later.
 what happens               then
 =========================  ==============================================================================================
 the last piece was taken   the snapshot is let go
+the partition moved on     nothing is said; the receiver asks anew, and is told
 the receiver asks anew     it begins again, with a newer snapshot
 the link takes nothing     for `GIVEN_UP_S`: given up; the receiver will ask
 many ask                   `SNAPSHOTS_MAX` are read at once, the others wait
@@ -26,7 +27,6 @@ from collections.abc import Callable, Iterator
 
 from durable.copies.effects import SendSnapshot, snapshot_pieces
 from durable.copies.messages import SnapshotPiece
-from durable.copies.rows import applied_index
 from durable.errors import StoreError
 from durable.membership.member import NodeId
 from durable.ports import Snapshot, Store
@@ -44,9 +44,8 @@ class Sending:
     def __init__(self, store: Store, order: SendSnapshot, piece_bytes: int, now: float) -> None:
         self.taken_at = now
         self._snapshot: Snapshot = store.snapshot()
-        index = applied_index(self._snapshot.get, order.partition)
         rows = self._snapshot.scan(order.partition.to_bytes(2, "big"))
-        self._pieces: Iterator[SnapshotPiece] = snapshot_pieces(order, index, rows, piece_bytes)
+        self._pieces: Iterator[SnapshotPiece] = snapshot_pieces(order, self._snapshot.get, rows, piece_bytes)
         self.piece = next(self._pieces, None)
 
     def taken(self, now: float) -> None:

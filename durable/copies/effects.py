@@ -10,8 +10,8 @@ InstallSnapshot  deletes what begins with ``clear`` and writes the rows, in ONE 
 Drop             the same without rows: a copy that nobody needs any more
 Send             sends it at once: an Append leaves while the own fsync runs
 SendSynced       sends it when everything before it in the list is on stable storage
-SendSnapshot     reads the partition's applied range and its applied index at one instant of the store, and sends what
-                 `snapshot_pieces` makes of them
+SendSnapshot     reads the partition's applied range and its state at one instant of the store, be it later, and sends
+                 what `snapshot_pieces` makes of them
 Committed        answers whoever appended up to that index (its Apply came before)
 Owned, Lost      tells the engine: this partition is ours in this epoch, its applied rows are complete; or no longer
 Confirmed        answers whoever asked for the round
@@ -26,11 +26,12 @@ Read next: `log`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from durable.copies.messages import Epoch, Message, Roster, SnapshotPiece
+from durable.copies.rows import snapshot_index
 from durable.membership.member import NodeId
 from durable.ports import Batch, Write
 
@@ -146,20 +147,29 @@ Effect: TypeAlias = (
 
 
 def snapshot_pieces(
-    order: SendSnapshot, applied_index: int, rows: Iterable[tuple[bytes, bytes]], piece_bytes: int
+    order: SendSnapshot,
+    get: Callable[[bytes], bytes | None],
+    rows: Iterable[tuple[bytes, bytes]],
+    piece_bytes: int,
 ) -> Iterator[SnapshotPiece]:
-    """The messages that carry a snapshot: at least one, the last with ``more`` off.
+    """The messages that carry a snapshot, the last with ``more`` off; none at all if the partition has moved on since it was
+    ordered. ``get`` and ``rows`` read one instant of the store.
 
-    >>> order = SendSnapshot(NodeId("b"), 7, 1, (1, NodeId("a")))
-    >>> [(p.number, p.more, len(p.rows)) for p in snapshot_pieces(order, 9, [(b"k1", b"v"), (b"k2", b"v")], 3)]
-    [(0, True, 1), (1, False, 1)]
+    >>> order = SendSnapshot(NodeId("b"), 7, 0, (1, NodeId("a")))
+    >>> from durable.copies.rows import applied_row
+    >>> store = dict([applied_row(7, 9)])
+    >>> [(p.index, p.number, p.more) for p in snapshot_pieces(order, store.get, [(b"k1", b"v"), (b"k2", b"v")], 3)]
+    [(9, 0, True), (9, 1, False)]
     """
+    index = snapshot_index(get, order.partition, order.generation, order.epoch)
+    if index is None:
+        return
     piece: list[tuple[bytes, bytes]] = []
     size = number = 0
     for key, value in rows:
         if piece and size + len(key) + len(value) > piece_bytes:
-            yield SnapshotPiece(order.partition, order.generation, order.epoch, applied_index, number, True, piece)
+            yield SnapshotPiece(order.partition, order.generation, order.epoch, index, number, True, piece)
             piece, size, number = [], 0, number + 1
         piece.append((key, value))
         size += len(key) + len(value)
-    yield SnapshotPiece(order.partition, order.generation, order.epoch, applied_index, number, False, piece)
+    yield SnapshotPiece(order.partition, order.generation, order.epoch, index, number, False, piece)

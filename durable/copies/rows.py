@@ -140,6 +140,24 @@ def applied_index(get: Callable[[bytes], bytes | None], partition: int) -> int:
     return int.from_bytes(value, "big") if value else 0
 
 
+def snapshot_index(get: Callable[[bytes], bytes | None], partition: int, generation: int, epoch: Epoch) -> int | None:
+    """R8. Up to where what is applied now may be given as a log of this generation and epoch; None: not at all any more.
+
+    Whoever has the rows of a committed seal and not the seal itself would write behind it. So once the generation is left,
+    nothing is given under its name; and between the seal's application and the row that says where it led, all but the seal.
+    """
+    row = get(state_key(partition))
+    state = State() if row is None else _state.decode(row)
+    applied = applied_index(get, partition)
+    if epoch == ZERO:
+        return applied if generation in (state.generation, state.next_generation) else None
+    if state.next_generation or state.generation != generation:
+        return None
+    entry = get(log_key(partition, applied))
+    behind_seal = entry is not None and is_seal(entry) and decode_seal(entry).version > generation
+    return applied - 1 if behind_seal else applied
+
+
 class Loaded:
     """What a store holds of ours."""
 

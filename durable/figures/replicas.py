@@ -42,7 +42,7 @@ from durable.copies.effects import (
 )
 from durable.membership.member import NodeId
 from durable.ports import Write
-from durable.replication import PREFIX, Message, Replication, ReplicationTuning, applied_index
+from durable.replication import PREFIX, Message, Replication, ReplicationTuning
 from durable.sim.events import EventQueue
 
 DELAY_S = (0.0005, 0.0025)
@@ -312,8 +312,7 @@ class Replicas:
 
     def _send_snapshot(self, station: Station, order: SendSnapshot) -> None:
         rows = sorted(row for row in station.rows.items() if row[0].startswith(order.partition.to_bytes(2, "big")))
-        index = applied_index(station.rows.get, order.partition)
-        for piece in snapshot_pieces(order, index, rows, self.tuning.piece_bytes):
+        for piece in snapshot_pieces(order, station.rows.get, rows, self.tuning.piece_bytes):
             self._send(station, order.to, piece)
 
     def _send(self, station: Station, to: NodeId, message: Message) -> None:

@@ -5,7 +5,7 @@ more time.
 takes the others for dead. From the outside nothing distinguishes its accusations from true ones; from the
 inside there is evidence.
 
-**How it works.** A score between 0 (well) and 8. Every timeout and the length of the probe period are
+**How it works.** A score between 0 (well) and 8. The length of the probe period and the timeout of a ping are
 multiplied by score + 1. `CHANGES` is the whole rule.
 
 **Limits.** The slower a member thinks itself, the later it detects true failures: up to 9 times later, and

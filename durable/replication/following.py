@@ -84,6 +84,7 @@ def on_append(replica: Replica, sender: NodeId, append: Append) -> None:
             replica.home.send(sender, Behind(replica.partition, append.generation, epoch))
         return
     if not replica.accepts(epoch):
+        replica.home.dropped["append of an older epoch"] += 1
         refuse(replica, sender, append.generation, epoch)
     elif not replica.fits(epoch, append.prev):
         if replica.transfer is None:

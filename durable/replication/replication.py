@@ -331,8 +331,9 @@ class Replication:
         return self._reads.ask(partition, owner.epoch)
 
     def error(self, partition: int) -> NotOwner | NoQuorum:
-        """What to answer for a partition that is not owned here: who has it, or that nobody can have it now."""
-        members = self.replica_set(partition)
+        """What to answer for a partition that is not owned here: who has it, or that those who must agree on that are not there."""
+        replica = self.replicas.get(partition)
+        members = replica.order if replica is not None and replica.may_vote() else self.replica_set(partition)
         have, need = sum([self.home.is_live(node) for node in members]), len(members) // 2 + 1
         if have < need and self.home.me in members:
             return NoQuorum(partition, have, need, self.tuning.gossip_interval_s)

@@ -39,7 +39,6 @@ from durable.ports import Write
 if TYPE_CHECKING:
     from durable.replication.replica import Replica
 
-
 TRIES_MAX = 3
 
 
@@ -131,12 +130,7 @@ class Transfer:
             self.replica.election.wait_on()
 
     def _ask(self) -> None:
-        partition = self.replica.partition
-        self.replica.home.send(self.source, Fetch(partition, self.generation, self._name, self.end + 1))
-
-    @property
-    def _name(self) -> Epoch:
-        return self.log_epoch
+        self.replica.home.send(self.source, Fetch(self.replica.partition, self.generation, self.log_epoch, self.end + 1))
 
     def _go_on(self) -> None:
         if self.replica.is_whole(self):
@@ -145,7 +139,7 @@ class Transfer:
             self._ask()
 
     def matches(self, sender: NodeId, message: Piece | SnapshotPiece) -> bool:
-        return (sender, message.generation, message.epoch) == (self.source, self.generation, self._name)
+        return (sender, message.generation, message.epoch) == (self.source, self.generation, self.log_epoch)
 
     def on_piece(self, piece: Piece) -> None:
         if self.number or piece.start != self.end + 1 or not piece.entries:
@@ -203,6 +197,7 @@ class Transfer:
         if self.kind is Kind.CATCH_UP and not self._is_news():
             return
         if self.is_base:
+            self._skip_committed()
             replica.step_down("the partition has moved on")
             replica.promised = max(replica.promised, self.epoch)
         replica.heard_at = replica.home.now
@@ -225,6 +220,13 @@ class Transfer:
             del self.entries[: last + 1 - self.start]
             self.start = last + 1
         return True
+
+    def _skip_committed(self) -> None:
+        """The generation before went on meanwhile: what it has committed since is here, and may be truncated already."""
+        known = self.replica.commit + 1 - self.start
+        if self.rows is None and known > 0:
+            del self.entries[:known]
+            self.start += known
 
     def _swap(self) -> None:
         replica, partition, log = self.replica, self.replica.partition, self.replica.log

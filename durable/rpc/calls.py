@@ -137,6 +137,14 @@ class RpcClient:
                 if not future.done():
                     future.set_exception(ClusterError(why))
 
+    def gone(self, to: NodeAddress) -> None:
+        """Nobody is thought to be alive there: whoever waits for its answer gets `Unanswered` now, and can ask somebody else."""
+        for link, waiting in self._under_way.items():
+            if link.peer == to:
+                for _, future in waiting.values():
+                    if not future.done():
+                        future.set_exception(Unanswered(f"{to} seems to be dead; it may have done what it was asked"))
+
     def _send(self, link: Link, request: Request) -> tuple[int, asyncio.Future[Any]]:
         waiting = self._under_way.setdefault(link, _UnderWay())
         if full := waiting.full(request):
@@ -194,7 +202,7 @@ class RpcServer:
         desk: who is asked.
         dropped: where what cannot be read is counted.
         owners: which partitions are whose, as far as this node knows.
-        copy: the committed status row of an execution, if this node has one: final results are told from it, whoever owns them.
+        copy: how an execution ended, if this node has rows that may say it, whoever owns them.
     """
 
     def __init__(
@@ -275,7 +283,7 @@ class RpcServer:
             return self._owners() if self._owners is not None else []
         if isinstance(request, Outcome) and self._copy is not None:
             row = self._copy(request.workflow_id)
-            if row is not None and row.status.finished:
+            if row is not None:
                 return row
         return await request.of(self._desk)
 

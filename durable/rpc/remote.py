@@ -12,7 +12,7 @@ an answer, or another error      it says so                  the caller has it
 `NoQuorum`                       no                          the next node of the ring: this one may be cut off
 `Unanswered`, `OutcomeUnknown`   perhaps                     the next node of the ring
 a `StoreError` of another node   perhaps                     the same: soon somebody else owns what it had
-`Overloaded`                     no                          the caller has it; who only reads, or asks all, waits
+`Overloaded`                     no                          the caller has it; who reads, asks all or heard "perhaps", waits
 ===============================  ==========================  =====================================================
 
 When all nodes of the ring were asked, it begins anew after a pause.
@@ -80,8 +80,8 @@ class RemoteDesk:
         calls: how others are asked.
         address_of: where a node listens; None if that is not known.
         entropy: where the keys of messages come from that were given none.
-        local, copy, owners: this node's own desk, its own committed status rows, and which partitions are whose as far as it
-            knows; None for a client.
+        local, copy, owners: this node's own desk, how an execution ended if its own rows may say it, and which partitions are
+            whose as far as it knows; None for a client.
         rpc_timeout_s: how long a question is asked again.
         replicas: how many keep a partition: what `NoQuorum` says is missing when nobody says it.
         refresh: awaited when nobody could be reached, before trying again: to find out who is there now.
@@ -123,7 +123,7 @@ class RemoteDesk:
         deadline = None if timeout_s is None else loop.time() + timeout_s
         while True:
             row = self._copy(workflow_id) if self._copy is not None else None
-            if row is not None and row.status.finished:
+            if row is not None:
                 return row
             slice_s = SLICE_S if deadline is None else min(SLICE_S, max(0.0, deadline - loop.time()))
             found: StatusRow | None = await self._read(workflow_id, Outcome(workflow_id, slice_s), slice_s)

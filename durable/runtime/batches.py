@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
@@ -122,9 +122,9 @@ class Batches:
         if batch is not None:
             batch.cut()
 
-    def opened(self) -> list[int]:
+    def opened(self) -> Collection[int]:
         """The partitions that have something to be handed to the log."""
-        return list(self._open)
+        return self._open.keys()
 
     def after(self, partition: int, effect: Callable[..., object], *args: Any) -> None:
         """Run an effect when everything that was written to the partition until now is durable."""

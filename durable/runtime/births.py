@@ -18,7 +18,7 @@ from durable.journal.entries import Address, Command, Row, Start, Status, Status
 from durable.journal.journal import decode_rows
 from durable.ports import Write
 from durable.runtime.execution import PYTHON, Execution, child_base
-from durable.storage.node import NodeStorage, journal_prefix
+from durable.storage.node import TOMBSTONE_MS, NodeStorage, journal_prefix
 from durable.workflows.machine import Outcome, WorkflowMachine
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 DELETED_BYTES = 64
 """How much longer than its id the key of a row is, at most."""
-TOMBSTONE_MS = 3_600_000
-"""How long a purged id stays taken: longer than any caller repeats a submit whose answer it did not get."""
 FORGOTTEN_MS = 7 * 24 * TOMBSTONE_MS
 """How long it is known what a purged id had accepted: longer than any outage that is repaired. A letter is carried until it is
 answered, however long its sender's partition, or the answer's way, is cut off.

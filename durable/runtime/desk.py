@@ -3,8 +3,9 @@
 Every answer is true and durable when it is given. What was written for a request is waited for at the barrier of its partition.
 What is only read is read between two: the first, because what was written before must be seen; the second, because
 what can be read may not be durable yet. And whether this node still owns the partition, the log confirms (`Log.confirm`): a node
-that was overtaken while it was cut off must not tell yesterday's status, nor that there is no such execution. On one node that
-costs nothing. A final result needs no such question: it never changes.
+that was overtaken while it was cut off must not tell yesterday's status, nor that there is nothing to do. What a request writes
+proves it by becoming durable, so the log is asked when nothing was written (`LocalDesk._recorded`). On one node that costs
+nothing. A final result never changes: only one that is old needs the question (`NodeStorage.final`).
 
 Read next: `durable.runtime.engine`.
 """
@@ -100,12 +101,11 @@ class LocalDesk:
             if row is None:
                 await self._settled(partition)
                 raise _not_found(workflow_id)
-            execution = engine.live.get(workflow_id)
-            stopped = row.status is Status.DIVERGED and (execution is None or execution.status is Status.DIVERGED)
-            if row.status.finished:
-                return row
-            if stopped:
-                await engine.log.confirm(partition)
+            execution = engine.live.get(workflow_id) or row
+            stopped = row.status is execution.status is Status.DIVERGED
+            if row.status.finished or stopped:
+                if engine.storage.final(workflow_id, engine.clock.now_ms()) is None:
+                    await engine.log.confirm(partition)
                 return row
             async with asyncio.timeout(timeout_s):
                 return await waiter
@@ -174,6 +174,7 @@ class LocalDesk:
             raise WorkflowError(f"{workflow_id!r} has finished: there is nothing to pause")
         if not execution.paused:
             if execution.status is Status.DIVERGED:
+                await self._settled(partition)
                 raise WorkflowError(f"{workflow_id!r} has stopped because its code does not match its journal")
             execution.paused = True
             execution.move(Event.PAUSE)
@@ -222,8 +223,9 @@ class LocalDesk:
         engine = self._engine
         tenures = await self._settle_all(partitions)
         purged = admin.purge(engine, list(tenures), older_than_s, request_id)
+        unproven = {each: tenure for each, tenure in tenures.items() if each not in engine.batches.opened()}
         await engine.batches.barriers(tenures)
-        lost = self._ended(tenures)
+        lost = self._ended(tenures) | await self._overtaken(unproven)
         if partitions is not None:
             for error in lost.values():
                 raise error
@@ -258,8 +260,11 @@ class LocalDesk:
         return self._engine.storage.has(request)
 
     async def _recorded(self, partition: int, request_id: str | None) -> None:
-        """Return when everything that was written until now is durable."""
+        """Return when all that was written until now is durable, and certain to be the truth: what has yet to leave proves it."""
+        proven = partition in self._engine.batches.opened()
         await self._kept(self._engine.batches.barrier(partition), request_id)
+        if not proven:
+            await self._engine.log.confirm(partition)
 
     async def _kept(self, recorded: asyncio.Future[None], request_id: str | None) -> None:
         try:
@@ -302,12 +307,13 @@ class LocalDesk:
         """What ``read`` makes of the status row and of the rows behind it: all of one moment."""
         partition = self._check(workflow_id)
         await self._engine.batches.barrier(partition)
-        row = self._engine.storage.status(workflow_id)
-        found = None if row is None else (read(row),)
-        await self._settled(partition)
-        if found is None:
-            raise _not_found(workflow_id)
-        return found[0]
+        try:
+            row = self._engine.storage.status(workflow_id)
+            if row is None:
+                raise _not_found(workflow_id)
+            return read(row)
+        finally:
+            await self._settled(partition)
 
     async def _found(self, workflow_id: str) -> Execution | None:
         """The execution, None when it has finished. Raises `WorkflowNotFound`."""

@@ -24,6 +24,8 @@ log = logging.getLogger("durable")
 T = TypeVar("T")
 FORMAT = 1
 _FORMAT_KEY = keys.NODE + b"format"
+TOMBSTONE_MS = 3_600_000
+"""How long a purged id stays taken: longer than any caller repeats a submit whose answer it did not get."""
 _OLD_CLOCK_KEY = keys.NODE + b"clock"
 
 STATUS_ROW = RowType(StatusRow)
@@ -76,6 +78,16 @@ class NodeStorage:
         """Where an execution stands. Raises `JournalCorrupted` when the row cannot be read."""
         data = self._reader.get(keys.of(keys.partition_of(workflow_id), keys.STATUS, workflow_id))
         return None if data is None else _unpack(STATUS_ROW, data, "status", workflow_id)
+
+    def final(self, workflow_id: str, now_ms: int) -> StatusRow | None:
+        """How an execution has ended, if these rows may say it by themselves, whoever owns the partition. A final result never
+        changes, but an id that was purged may begin again. Rows that are younger than half of what a tombstone lasts cannot have
+        missed both; the other half is for clocks that differ.
+        """
+        row = self.status(workflow_id)
+        if row is None or not row.status.finished:
+            return None
+        return row if now_ms - self.clock_ms(keys.partition_of(workflow_id)) < TOMBSTONE_MS // 2 else None
 
     def raw_rows(self, workflow_id: str, incarnation: bytes, run: int) -> list[bytes]:
         prefix = journal_prefix(workflow_id, incarnation, run)

@@ -23,7 +23,6 @@ Read next: `durable.trials.logs`.
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -52,8 +51,6 @@ class Journals(Law):
         self._partitions = partitions
         self._led: dict[tuple[int, int, str], int] = {}
         self._owned: dict[str, dict[int, int]] = {}
-        self.tenures: Counter[int] = Counter()
-        """By partition: how often somebody came to own it."""
         self._entries: dict[tuple[int, int], bytes] = {}
         self._rows: dict[bytes, bytes] = {}
         self._ends: dict[bytes, bytes] = {}
@@ -81,7 +78,6 @@ class Journals(Law):
         for partition, counter in now.items():
             if before.get(partition) != counter:
                 life = self._led.setdefault((partition, counter, process.name), process.life)
-                self.tenures[partition] += 1
                 if life != process.life:
                     raise LawBroken("one owner an epoch", self.world, process, f"partition {partition}", f"epoch {counter}", life)
 

@@ -8,7 +8,8 @@ law                            says
 =============================  ========================================================================================
 a promise never falls          R1: the promised epoch of a partition, on one disk
 a prefix of its owner's        R3: a disk whose log is of an epoch holds the entries of that epoch's owner, and none other
-nothing behind a seal          R8: an entry behind a seal belongs to the generation that the seal names, or a later one
+nothing behind a seal          R8: an entry behind a seal belongs to the generation that the seal names, or a later one; so
+                               no disk applies, in an earlier one, more than that generation began with anywhere
 every later owner has it       R2: whoever begins to own holds everything that was ever applied in an earlier epoch; if its log
                                ends with a seal, all but what later generations applied
 =============================  ========================================================================================
@@ -49,6 +50,8 @@ class Logs:
         """Up to where the owner had truncated its log when its epoch began: copies may still have what is gone there."""
         self._applied: dict[int, Counter[tuple[int, Epoch]]] = {}
         """By partition: up to where it was applied anywhere, by generation and epoch."""
+        self._begun: dict[int, dict[int, int]] = {}
+        """By partition and generation: the least that was applied on a disk when it took part in it."""
         self.fewest: dict[int, int] = {}
         """By partition: how many members the smallest of its replica sets had."""
 
@@ -71,6 +74,9 @@ class Logs:
             if after.promised < before.promised:
                 facts = (f"partition {number}", before.promised, after.promised)
                 raise LawBroken("a promise never falls", self._world, machine.name, *facts)
+            if after.ready and after.generation > before.generation and number != ROSTER:
+                begun, at = self._begun.setdefault(number, {}), self._applied_to(machine, number, fresh)
+                begun[after.generation] = min(at, begun.get(after.generation, at))
             if after.members:
                 self.fewest[number] = min(len(after.members), self.fewest.get(number, len(after.members)))
             if after.log_epoch != before.log_epoch and after.log_epoch != ZERO:
@@ -88,6 +94,14 @@ class Logs:
         state = self._state(machine, number, fresh)
         applied, at = self._applied.setdefault(number, Counter()), (state.generation, state.log_epoch)
         applied[at] = max(applied[at], index)
+        for generation, begun in self._begun.get(number, {}).items():
+            if state.generation < generation and index > begun:
+                facts = (f"partition {number}", f"index {index} in generation {state.generation}", f"{generation} began at {begun}")
+                raise LawBroken("nothing behind a seal", self._world, machine.name, *facts)
+
+    def _applied_to(self, machine: Machine, number: int, fresh: dict[bytes, bytes | None]) -> int:
+        applied = fresh.get(applied_key(number)) or machine.disk.get(applied_key(number)) or b""
+        return int.from_bytes(applied, "big")
 
     def _adopts(self, machine: Machine, number: int, state: State, fresh: dict[bytes, bytes | None]) -> None:
         """Its log is of another epoch from now on: look at all of it."""
@@ -99,8 +113,7 @@ class Logs:
         self._look(machine, number, state, entries, fresh)
         if machine.name != state.log_epoch[1]:
             return
-        applied = fresh.get(applied_key(number)) or machine.disk.get(applied_key(number)) or b""
-        last = max([state.base, int.from_bytes(applied, "big"), *(index for index, _ in entries)])
+        last = max([state.base, self._applied_to(machine, number, fresh), *(index for index, _ in entries)])
         # One that wins late an epoch which a majority has left may lack what a later one applied: it commits nothing.
         until = state.generation if entries and is_seal(entries[-1][1]) else COUNTER_MAX
         applied_at = self._applied.get(number, Counter()).items()

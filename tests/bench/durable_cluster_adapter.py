@@ -35,6 +35,8 @@ def about() -> dict[str, str]:
 
 
 class Adapter:
+    nodes = NODES
+
     def __init__(self, preset: str = "lan") -> None:
         self.preset = preset
         self.cluster: Any = None
@@ -44,7 +46,7 @@ class Adapter:
         from durable.cluster import LocalCluster
 
         self.cluster = LocalCluster(
-            NODES, app="bench.cluster_workflows", preset=self.preset, store="rocksdb", data=folder / "cluster"
+            self.nodes, app="bench.cluster_workflows", preset=self.preset, store="rocksdb", data=folder / "cluster"
         )
         await self.cluster.start()
         self.client = await self.cluster.client()

@@ -24,10 +24,18 @@ from bench.stats import faults, human, summarise
 from bench.workloads import CURVES, WORKLOADS, Curve, Workload
 
 GREY = "#808890"  # contrast about 3.6 on white and 5.3 on a dark page: readable on both
-COLOURS = {"durable": "#2F86C6", "durable_cluster": "#56B4E9", "dbos": "#D98A00", "dbos_postgres": "#CC79A7", "restate": "#009E73"}
-MARKERS = {"durable": "o", "durable_cluster": "v", "dbos": "s", "dbos_postgres": "D", "restate": "^"}
+COLOURS = {
+    "durable": "#2F86C6",
+    "durable_cluster_one": "#7A7FD0",
+    "durable_cluster": "#56B4E9",
+    "dbos": "#D98A00",
+    "dbos_postgres": "#CC79A7",
+    "restate": "#009E73",
+}
+MARKERS = {"durable": "o", "durable_cluster_one": "<", "durable_cluster": "v", "dbos": "s", "dbos_postgres": "D", "restate": "^"}
 LABELS = {
     "durable": "durable",
+    "durable_cluster_one": "durable, cluster of 1",
     "durable_cluster": "durable, 3 nodes",
     "dbos": "DBOS (SQLite)",
     "dbos_postgres": "DBOS (PostgreSQL)",

@@ -15,10 +15,14 @@ from typing import Any
 
 from bench.cluster_figures import draw_studies
 from bench.cluster_page import cluster_part, figure
+from bench.commit import PARTS
 from bench.figures import LABELS, draw
 from bench.stats import human, summarise
 from bench.studies import read_studies
 from bench.workloads import CURVES, WORKLOADS
+
+COMMIT_OVER_FLOOR = 3.0
+"""What a commit should take at most, in units of the least that it can."""
 
 PAGE = Path("book/chapters/measures.md")
 OPENING = """\
@@ -47,6 +51,8 @@ def page(document: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]]) 
             parts.append(f"### {workload.title}\n\n{workload.description}\n")
             parts.append(figure(f"{name.lower()}.svg", f"{workload.title}: {workload.unit} by engine"))
             parts.append(_details(peers, workload.headline))
+            parts.append(_machinery(peers))
+            parts.append(_commit(peers, document))
     shown = {point.get("curve") for point in document["points"] if point["metrics"]}
     if shown:
         parts.append("## As the work grows\n")
@@ -115,6 +121,48 @@ def _details(peers: Mapping[str, Any], headline: str) -> str:
         if others:
             said.append(f"{LABELS[peer]}: {', '.join(others)}")
     return f"Beside it (medians). {'; '.join(said)}.\n" if said else ""
+
+
+def _machinery(peers: Mapping[str, Any]) -> str:
+    """What the cluster costs without its copies, and what these cost: where a cluster of one was measured beside the others."""
+    three = ("durable", "durable_cluster_one", "durable_cluster")
+    if any("commit_ms" not in peers.get(name, {}) for name in three):
+        return ""
+    alone, one, many = (peers[name]["commit_ms"]["median"] for name in three)
+    speed = [peers[name]["steps_per_s"]["median"] for name in three]
+    return (
+        f"A cluster of one node has no copies to wait for, so it tells two costs apart. The machinery of a cluster, against the "
+        f"library in one's own process: {human(one)} ms a commit beside {human(alone)} ms, and {human(speed[1])} steps/s beside "
+        f"{human(speed[0])}. The copies, against that: {human(many)} ms, and {human(speed[2])} steps/s.\n"
+    )
+
+
+def _commit(peers: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    """Where the time of a commit is spent, if it takes more than it should in units of its floor, and was traced."""
+    measured = peers.get("durable_cluster", {})
+    ratio = measured.get("commit_over_floor")
+    if ratio is None or ratio["median"] <= COMMIT_OVER_FLOOR or "commit" not in document:
+        return ""
+    fsync, trip = (human(measured[name]["median"]) for name in ("fsync_ms", "round_trip_ms"))
+    traced = document["commit"]
+    ms: Mapping[str, float] = traced["ms"]
+    said = {name: human(value) for name, value in ms.items()}
+    all_ms, hops = human(sum(ms[name] for name in PARTS)), human(ms["there"] + ms["back"])
+    work = human(sum(ms[name] for name in ("turn", "write", "told", "next_step")))
+    when = f"{traced['created'][:10]}, load average {human(traced['load'])}"
+    return (
+        f"A commit over its floor of {human(ratio['median'])} misses the goal, which is {COMMIT_OVER_FLOOR:g}. Where the time "
+        f"goes, {all_ms} ms in all, without the slow ones that the mean above has in it (`python -m bench.commit`, medians of "
+        f"{when}):\n\n"
+        f"- A copy's fsync, {said['copy_fsync']} ms, and the owner's own beside it, {said['own_fsync']} ms. The floor has one "
+        f"that nobody disturbs, {fsync} ms; here three nodes sync one disk at once.\n"
+        f"- The way there and back, {hops} ms, where a bare echo takes {trip} ms: a process is woken, and its "
+        f"event loop comes round. {said['waits_for_own']} ms of it the acknowledgement waits for the owner's own fsync, which is "
+        f"on the loop that would read it.\n"
+        f"- Python between them, {work} ms: {said['turn']} ms until the batch is with the links, {said['write']} ms in the copy "
+        f"before its fsync, {said['told']} ms until the caller is told, {said['next_step']} ms until the workflow's next step.\n\n"
+        f"No time is spent waiting for a batch to fill: what a turn of the event loop brings leaves at its end.\n"
+    )
 
 
 def _profile(document: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-PEERS = ("durable", "durable_cluster", "dbos", "dbos_postgres", "restate")
+PEERS = ("durable", "durable_cluster_one", "durable_cluster", "dbos", "dbos_postgres", "restate")
 ENGINES = ("durable", "dbos", "dbos_postgres", "restate")
 ALL = ("durable", "dbos", "restate")
 OWN = ("durable",)
@@ -119,7 +119,8 @@ WORKLOADS: dict[str, Workload] = {
             "One node beside three that keep three copies and commit by majority, on the same processors. (W2 is the same work on "
             "another day: compare within a row.) Then one workflow alone, whose every step is a commit: *commit over floor* is its "
             "time in units of the least that it can take, one fsync and one round trip to another process.",
-            Size(200, 10), "replicated", "steps_per_s", "steps/s", True, peers=("durable", "durable_cluster"),
+            Size(200, 10), "replicated", "steps_per_s", "steps/s", True,
+            peers=("durable", "durable_cluster_one", "durable_cluster"),
         ),
         Workload(
             "W9", "SIGKILL of the owner of 1,000 running workflows",

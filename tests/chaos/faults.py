@@ -9,14 +9,15 @@ pause           SIGSTOP, and SIGCONT: longer than the suspect timeout, so that o
 partition       the network falls into two groups
 isolate         one node hears nobody
 deaf            one node does not hear others any more, some or all, which hear it; or they do not hear it
-partial         a node is cut off from two others (which hold all other copies of some of what it owns), and seen by the rest
+partial         an owner is cut off from all others of a replica set, and seen by the rest: alive to all, of no use to these
 loss            datagrams get lost, frames are late, connections break
 restart all     SIGKILL for all at once; started again in any order
 wipe            SIGKILL, and the disk is empty when it comes back
 grow, shrink    one more node, and later one leaves
 ==============  ======================================================================================================
 
-Each kind comes once before any comes twice. The seed decides kinds, times and dice; what the machine makes of them it does not.
+Each kind comes once before any comes twice; one that cannot be done beside what lasts waits until that is taken back. The seed
+decides kinds, times and dice; what the machine makes of them it does not.
 
 **Limits.** One disk is wiped at a time, and the next only when the cluster has let the node back: two empty disks of three are a
 loss that nothing can prevent. Never more than two nodes are down at once, except when all restart.
@@ -29,16 +30,20 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from chaos.watch import FAILOVER_BOUND_S, Failover, PartialCut, cuts_to_choose, replica_sets, until_taken
 
 FAULTS = (
     "kill", "pause", "partition", "partial", "deaf", "loss", "kill two", "isolate", "restart all", "wipe", "grow and shrink",
 )  # fmt: skip
+ALONE = ("restart all", "wipe", "grow and shrink")  # these want the cluster for themselves
 DOWN_MAX = 2
 NODES_MAX = 6
-TAKES_OVER = ("kill", "pause", "isolate", "wipe")  # others take over from one node, if it stays away for long enough
+KILLS = ("kill", "wipe")  # others take over, even if the name comes back at once
+TAKES_OVER = (*KILLS, "pause", "isolate")  # others take over from one node, if it stays away for long enough
 WATCH_S = 60.0
 READY_PATIENCE_S = 60.0
 
@@ -54,10 +59,16 @@ class Hit:
 
 
 @dataclass
+class Cut:
+    """What one fault cuts: pairs both ways, and of each pair in ``deaf`` the first from hearing the second."""
+
+    pairs: list[tuple[str, str]]
+    deaf: list[tuple[str, str]]
+
+
+@dataclass
 class Faults:
-    """Does them to ``cluster``. ``hits`` is the record, ``failovers`` the seconds until all that a lost node owned had a new
-    epoch.
-    """
+    """Does them to ``cluster``. ``hits`` is the record; ``failovers`` and ``partials`` are what was seen meanwhile."""
 
     cluster: Any
     draw: random.Random
@@ -66,11 +77,13 @@ class Faults:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     hits: list[Hit] = field(default_factory=list)
-    failovers: list[float] = field(default_factory=list)
+    failovers: list[Failover] = field(default_factory=list)
+    partials: list[PartialCut] = field(default_factory=list)
     lives: dict[int, str] = field(default_factory=dict)
     _left: set[str] = field(default_factory=set)
     _busy: set[str] = field(default_factory=set)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _cuts: list[Cut] = field(default_factory=list)
 
     def bag(self) -> Iterator[str]:
         """Kinds without end: each once, in a random order, then again."""
@@ -86,13 +99,16 @@ class Faults:
             await self.sleep(min(left, self.draw.uniform(0.3, 3.0)))
             kind = next(kinds)
             beside = self.draw.random() < 0.3
-            if kind in ("restart all", "wipe", "grow and shrink"):  # these want the cluster for themselves
+            nodes = None if kind in ALONE else await self._pick(kind)
+            if nodes is None:
                 await self._settle()
-                await self._do(kind)
-            elif beside:
-                self._tasks.append(asyncio.create_task(self._do(kind)))
+                nodes = await self._pick(kind)
+            if nodes is None:
+                self.say(f"{kind}: nobody to do it to")
+            elif beside and kind not in ALONE:
+                self._tasks.append(asyncio.create_task(self._do(kind, nodes)))
             else:
-                await self._do(kind)
+                await self._do(kind, nodes)
         await self._settle()
 
     async def heal(self) -> None:
@@ -111,13 +127,11 @@ class Faults:
 
     # One fault
 
-    async def _do(self, kind: str) -> None:
-        nodes = self._pick(kind)
-        if nodes is None:
-            return
+    async def _do(self, kind: str, nodes: list[str]) -> None:
         hit = Hit(kind, tuple(nodes), self.clock())
         self.hits.append(hit)
-        watching = [self._watch(node) for node in nodes if kind in TAKES_OVER]
+        watching = [asyncio.create_task(self._watch(kind, node)) for node in nodes if kind in TAKES_OVER]
+        await asyncio.sleep(0)  # they look at who owns what before it changes
         self._busy |= set(nodes)
         self.say(f"{kind}: {', '.join(nodes)}")
         try:
@@ -125,11 +139,14 @@ class Faults:
         finally:
             hit.ended = self.clock()
             for watch in watching:
-                watch.cancel()
+                if kind in KILLS:
+                    self._tasks.append(watch)
+                else:
+                    watch.cancel()
             self._busy -= set(nodes)
             self.note_lives()
 
-    def _pick(self, kind: str) -> list[str] | None:
+    async def _pick(self, kind: str) -> list[str] | None:
         """Whom it hits; None when too many are hit already."""
         free = [node for node in self._nodes() if node in self.cluster.running and node not in self._busy]
         if kind in ("restart all", "partition"):
@@ -139,6 +156,9 @@ class Faults:
             return None
         if len(free) < wanted or len(self._busy) + wanted > DOWN_MAX:
             return None
+        if kind == "partial":
+            cuts = cuts_to_choose(await replica_sets(self.cluster, free[0]), self.cluster.owners(), free)
+            return list(self.draw.choice(sorted(cuts))) if cuts else None
         return self.draw.sample(free, wanted)
 
     async def _kill(self, nodes: list[str]) -> None:
@@ -163,9 +183,17 @@ class Faults:
         await self._cut((nodes[0], other) for other in self._nodes() if other != nodes[0])
 
     async def _partial(self, nodes: list[str]) -> None:
-        (owner,) = nodes
-        others = [node for node in self._nodes() if node != owner]
-        await self._cut((owner, other) for other in self.draw.sample(others, min(2, len(others) - 1)))
+        owner, *companions = nodes
+        observers = [node for node in self.cluster.running if node != owner]
+        cuts = cuts_to_choose(await replica_sets(self.cluster, owner), self.cluster.owners(), self.cluster.running)
+        cut = PartialCut(owner, tuple(companions), cuts.get(tuple(nodes), {}), tuple(map(str, observers)))
+        self.partials.append(cut)
+        unlisten = self.cluster.listen(lambda: cut.look(self.cluster))
+        try:
+            await self._cut([(owner, other) for other in companions], hold_s=(2.0, 7.0), before_heal=unlisten)
+        finally:
+            unlisten()
+        self.say(f"    {cut}")
 
     async def _deaf(self, nodes: list[str]) -> None:
         (node,) = nodes
@@ -175,10 +203,25 @@ class Faults:
         self.say(f"{node} {'does not hear' if inwards else 'is not heard by'} {', '.join(other for _, other in pairs)}")
         await self._cut([], pairs if inwards else [(other, one) for one, other in pairs])
 
-    async def _cut(self, pairs: Any, deaf: Any = ()) -> None:
-        await self.cluster.cut(list(pairs), list(deaf))
-        await self._hold(1.0, 7.0)
-        await self.cluster.heal()
+    async def _cut(
+        self,
+        pairs: Iterable[tuple[str, str]],
+        deaf: Iterable[tuple[str, str]] = (),
+        hold_s: tuple[float, float] = (1.0, 7.0),
+        before_heal: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Cut, beside what others have cut, hold it, and take back this one only."""
+        cut = Cut(list(pairs), list(deaf))
+        self._cuts.append(cut)
+        await self._apply_cuts()
+        await self._hold(*hold_s)
+        before_heal()
+        self._cuts = [other for other in self._cuts if other is not cut]
+        await self._apply_cuts()
+
+    async def _apply_cuts(self) -> None:
+        pairs = [pair for cut in self._cuts for pair in cut.pairs]
+        await self.cluster.cut(pairs, [pair for cut in self._cuts for pair in cut.deaf])
 
     async def _loss(self, nodes: list[str]) -> None:
         loss, delay_s, breaks = self.draw.uniform(0.02, 0.3), self.draw.uniform(0.0, 0.05), self.draw.choice([0.0, 0.01])
@@ -228,24 +271,23 @@ class Faults:
         await self.sleep(self.draw.uniform(least_s, most_s))
 
     async def _settle(self) -> None:
-        tasks, self._tasks = self._tasks, []
-        await asyncio.gather(*tasks)
+        while self._tasks:
+            tasks, self._tasks = self._tasks, []
+            await asyncio.gather(*tasks)
 
-    def _watch(self, node: str) -> asyncio.Task[None]:
-        """Measure how long it takes until everything that this node owns now has another owner, or itself under a new epoch."""
-        owned = {partition: held for partition, held in self.cluster.owners().items() if held[0] == node}
+    async def _watch(self, kind: str, node: str) -> None:
+        """Measure how long it takes until others own what this node owns."""
         began = self.clock()
+        partitions, took_s = await until_taken(self.cluster, node, self.clock, WATCH_S)
+        if partitions:
+            failover = Failover(kind, node, partitions, began, took_s, self._is_alone(began, min(took_s, WATCH_S)))
+            self.failovers.append(failover)
+            slow = f", which is slow: {FAILOVER_BOUND_S:g} s are promised" if failover.slow else ""
+            self.say(f"    others own what {node} owned, {partitions} partitions, after {took_s:.2f} s{slow}")
 
-        def taken() -> bool:
-            owners = self.cluster.owners()
-            return all(owners.get(partition, held) != held for partition, held in owned.items())
-
-        async def watch() -> None:
-            await self.cluster.wait_until(taken, WATCH_S)
-            self.failovers.append(self.clock() - began)
-            self.say(f"    others own what {node} owned, {len(owned)} partitions, after {self.failovers[-1]:.2f} s")
-
-        return asyncio.create_task(watch() if owned else asyncio.sleep(0))
+    def _is_alone(self, began: float, took_s: float) -> bool:
+        """Whether no other fault lasted at any time in this span; the one that began it is one."""
+        return sum(hit.began <= began + took_s and hit.ended >= began for hit in self.hits) == 1
 
 
 _DOING: dict[str, Callable[[Faults, list[str]], Awaitable[None]]] = {

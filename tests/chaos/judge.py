@@ -7,13 +7,15 @@ all nodes, the journals in them, and the side-effect file, which the bodies wrot
 between          must hold
 ===============  ======================================================================================================
 copies           the committed entries of every two copies are equal; at the same applied index, so is every row
+roster, copies   every partition has a complete copy on each node of its replica set
 clients, rows    each accepted execution is there, once, COMPLETED, with the result that every client was told
 rows, bodies     each recorded result of a call is the value that one run of its body drew, and no other
 bodies, faults   no body ran twice in one epoch of one process, and none more often than faults hit it, plus one
 rows             nothing is left over: no message on its way, no timer, no work
 ===============  ======================================================================================================
 
-Everything here is a function from what was read to a list of losses, in words, so that a test can plant each of them.
+Everything here is a function from what was read to a list of losses, in words, so that a test can plant each of them. Those that
+show broken safety are `Contradiction`s.
 
 Read next: `chaos.cluster`.
 """
@@ -28,13 +30,14 @@ import msgspec
 
 from chaos.cluster_app import Effect
 from chaos.faults import Hit
-from chaos.history import Operation
 from chaos.load import Told
+from chaos.losses import Contradiction
 from durable.errors import ReplayError
 from durable.journal import keys
 from durable.journal.entries import Command, Completion, EntryType, Status, StatusRow
 from durable.ports import Reader
 from durable.storage.node import NodeStorage
+from durable.trials.story import Operation
 
 TAKEOVER_S = 10.0
 """A fault may still cause a body to run again for so long after it was taken back."""
@@ -133,23 +136,35 @@ def newest(copies: Iterable[Copy]) -> dict[int, list[Copy]]:
     }
 
 
-def copies_agree(copies: Iterable[Copy], least: int = 2) -> list[str]:
-    """Losses between the copies of each partition. ``least`` is how many there must be."""
-    losses = []
-    for partition, of in newest(copies).items():
-        if len(of) < least:
-            losses.append(f"partition {partition} has {len(of)} copies, of {least} at least")
+def copies_agree(copies: Iterable[Copy]) -> list[str]:
+    """Losses between the copies of each partition."""
+    losses: list[str] = []
+    for of in newest(copies).values():
         for place, one in enumerate(of):
             for other in of[place + 1 :]:
                 losses += _differences(one, other)
     return losses
 
 
+def copies_are_whole(copies: Iterable[Copy], sets: Mapping[int, Sequence[str]]) -> list[str]:
+    """What lacks a copy: by ``sets``, each partition must have a complete one on every node of its replica set."""
+    found = newest(copies)
+    losses = []
+    for partition, members in sets.items():
+        there = {copy.node for copy in found.get(partition, [])}
+        lacking = [node for node in members if node not in there]
+        if not there:
+            losses.append(f"partition {partition} has no copy on any node")
+        elif lacking:
+            losses.append(f"partition {partition} has no copy on {', '.join(lacking)}, only on {', '.join(sorted(there))}")
+    return losses
+
+
 def _differences(one: Copy, other: Copy) -> list[str]:
     where = f"partition {one.partition}: {one.node} and {other.node}"
     until = min(one.applied, other.applied)
-    losses = [
-        f"{where} committed different entries {index}"
+    losses: list[str] = [
+        Contradiction(f"{where} committed different entries {index}")
         for index in sorted(set(one.log) & set(other.log))
         if index <= until and one.log[index] != other.log[index]
     ]
@@ -162,7 +177,7 @@ def _differences(one: Copy, other: Copy) -> list[str]:
         differing = sorted(key for key in behind if one.rows.get(key) != other.rows[key])
         said = "have different journals:"
     if differing:
-        losses.append(f"{where} {said} {len(differing)} rows, first {differing[0]!r}")
+        losses.append(Contradiction(f"{where} {said} {len(differing)} rows, first {differing[0]!r}"))
     return losses
 
 
@@ -177,7 +192,7 @@ def journals(copies: Iterable[Copy]) -> Journals:
             try:
                 _read(found, storage, workflow_id, status)
             except (ReplayError, IndexError) as error:
-                found.unreadable.append(f"{workflow_id} cannot be read: {type(error).__name__}: {error}")
+                found.unreadable.append(Contradiction(f"{workflow_id} cannot be read: {type(error).__name__}: {error}"))
         found.leftovers += [f"a message on its way: {envelope.receiver}" for _, envelope in storage.outbox(partition)]
         found.leftovers += [f"a timer of {timer[1]}" for timer in storage.timers(partition, 0, 2**62)]
         found.leftovers += [f"work to do: {workflow_id}" for workflow_id in storage.active(partition)]
@@ -222,7 +237,7 @@ def _quiet_s(began: float, ended: float, hits: Sequence[Hit]) -> float:
 
 def told_is_recorded(told: Mapping[str, Told], found: Journals) -> list[str]:
     """Losses between what clients were told and what is recorded."""
-    losses = []
+    losses: list[str] = []
     for workflow_id, one in told.items():
         status = found.statuses.get(workflow_id)
         if not one.accepted_at:
@@ -234,10 +249,12 @@ def told_is_recorded(told: Mapping[str, Told], found: Journals) -> list[str]:
             losses.append(f"{workflow_id} was accepted, and is {status.status.value}: {status.error}")
             continue
         recorded = repr(msgspec.json.decode(status.output_json or b"null"))
-        losses += [f"{workflow_id}: {said} was told, {recorded} is recorded" for said in set(one.results) if said != recorded]
+        others = sorted({said for said in one.results if said != recorded})
+        losses += [Contradiction(f"{workflow_id}: {said} was told, {recorded} is recorded") for said in others]
         wanted = STEPS.get(one.workflow, lambda given: 0)(one.given)
         if found.calls.get(workflow_id, 0) != wanted:
-            losses.append(f"{workflow_id} recorded {found.calls.get(workflow_id, 0)} results of calls, {wanted} is right")
+            recorded_calls = found.calls.get(workflow_id, 0)
+            losses.append(Contradiction(f"{workflow_id} recorded {recorded_calls} results of calls, {wanted} is right"))
     losses += [
         f"{workflow_id} is {status.status.value}, and nobody asked for it to stop"
         for workflow_id, status in found.statuses.items()
@@ -251,12 +268,17 @@ def recorded_was_run(found: Journals, effects: Sequence[Effect]) -> list[str]:
     drawn: dict[str, set[int]] = {}
     for effect in effects:
         drawn.setdefault(effect.key, set()).add(effect.value)
-    losses = []
+    losses: list[str] = []
     for key, output in found.completions.items():
-        value = msgspec.json.decode(output or b"null")
-        if value not in drawn.get(key, set()):
-            losses.append(f"{key} has the recorded result {value}, which no run of its body gave: {sorted(drawn.get(key, set()))}")
-    losses += [f"{key} ran, and its result is not recorded" for key in drawn if key not in found.completions]
+        value, gave = msgspec.json.decode(output or b"null"), sorted(drawn.get(key, set()))
+        if value not in gave:
+            losses.append(Contradiction(f"{key} has the recorded result {value}, which no run of its body gave: {gave}"))
+    for key in drawn:
+        if key not in found.completions:
+            status = found.statuses.get(key.partition(":")[0])
+            done = status is not None and status.status is Status.COMPLETED
+            words = f"{key} ran, and its result is not recorded"
+            losses.append(Contradiction(words) if done else words)
     return losses
 
 
@@ -265,12 +287,13 @@ def runs_are_explained(effects: Sequence[Effect], hits: Sequence[Hit]) -> tuple[
     runs: dict[str, list[Effect]] = {}
     for effect in effects:
         runs.setdefault(effect.key, []).append(effect)
-    losses, again = [], 0
+    losses: list[str] = []
+    again = 0
     for key, of in runs.items():
         again += len(of) - 1
         lives = {(effect.process, effect.epoch) for effect in of}
         if len(lives) < len(of):
-            losses.append(f"{key} ran twice in one epoch of one process")
+            losses.append(Contradiction(f"{key} ran twice in one epoch of one process"))
         first, last = min(effect.at for effect in of), max(effect.at for effect in of)
         near = sum(hit.began <= last and hit.ended + TAKEOVER_S >= first for hit in hits)
         if len(of) - 1 > near:

@@ -23,8 +23,10 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from chaos.cluster_app import END
-from chaos.history import ACCEPTED, CREATED, FINISHED, NOT_FOUND, REFUSED, UNFINISHED, History
+from chaos.history import History
+from chaos.losses import Contradiction
 from durable import errors
+from durable.trials.story import ACCEPTED, CREATED, FINISHED, NOT_FOUND, REFUSED, UNFINISHED
 
 T = TypeVar("T")
 AGAIN = (errors.ClusterError, errors.OutcomeUnknown, errors.Overloaded, TimeoutError, ConnectionError)
@@ -68,6 +70,7 @@ class Load:
         self._number = 0
         self._give_up_at = self._stopped_at = float("inf")
         self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
 
     async def run(self) -> None:
         """Sessions of every client, until `stop`; returns when the last one is done."""
@@ -83,17 +86,34 @@ class Load:
         self._give_up_at = self._stopped_at + patience_s
         self._stopping.set()
 
+    async def more_ends(self, count: int, patience_s: float) -> bool:
+        """Wait until so many more executions have ended; False: they did not within ``patience_s``."""
+        wanted = self._finished() + count
+        try:
+            async with asyncio.timeout(patience_s):
+                while self._finished() < wanted:
+                    self._ended.clear()
+                    await self._ended.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _finished(self) -> int:
+        return sum(told.finished_at > 0 for told in self.told.values())
+
     @property
     def longest_gap_s(self) -> float:
         """The longest time in which no client was answered anything, while they asked."""
         times = sorted(time for time in [*self.good, self._stopped_at] if time <= self._stopped_at and time < float("inf"))
         return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
 
-    async def read_again(self, clients: dict[str, Any]) -> None:
-        """Every result once more, by other clients: it must be what was told before."""
+    async def read_again(self, clients: dict[str, Any], *, finished_only: bool = False) -> None:
+        """Every result once more, by other clients: it must be what was told before. ``finished_only``: of those that were told."""
 
         async def read(name: str, client: Any) -> None:
-            for workflow_id in list(self.told):
+            for workflow_id, told in list(self.told.items()):
+                if finished_only and not told.finished_at:
+                    continue
                 try:
                     await self._result(name, client, workflow_id)
                 except Exception as error:
@@ -146,8 +166,10 @@ class Load:
         answer = repr(await self._persist(name, "result", workflow_id, (), ask, repr, not_found))
         told = self.told[workflow_id]
         told.finished_at = told.finished_at or time.monotonic()
+        self._ended.set()
         if told.results and answer != told.results[0]:
-            self.losses.append(f"{workflow_id}: {name} was told {answer}, and before that {told.results[0]} had been told")
+            words = f"{workflow_id}: {name} was told {answer}, and before that {told.results[0]} had been told"
+            self.losses.append(Contradiction(words))
         told.results.append(answer)
 
     async def _fill(self, senders: Sequence[str], workflow_id: str) -> None:

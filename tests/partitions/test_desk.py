@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 from twins import Twin, Twins
 
-from durable import Context, Status, workflow
-from durable.errors import MailRefused, NotOwner, WorkflowAlreadyExists, WorkflowNotFound
+from durable import Context, NodeStorage, Status, workflow
+from durable.errors import MailRefused, NotOwner, WorkflowAlreadyExists, WorkflowError, WorkflowNotFound
 from durable.journal import keys
+from durable.journal.entries import Row
 from durable.runtime.births import TOMBSTONE_MS
+from durable.runtime.desk import LocalDesk
+from durable.storage import InMemoryStore
 from durable.testing import run
 
 
@@ -146,6 +151,64 @@ def test_an_overtaken_node_tells_nothing_of_what_it_cannot_know() -> None:
     run(main())
 
 
+IDLE = "d1"
+ENDED = next(name for name in (f"d1-{n}" for n in range(9_999)) if keys.partition_of(name) == keys.partition_of(IDLE))
+NOTHING_TO_DO: dict[str, Callable[[LocalDesk, list[Row]], Awaitable[Any]]] = {
+    "submitted before": lambda desk, _: desk.submit("desk-takes", 1, b"1", IDLE),
+    "sent before": lambda desk, _: desk.send(IDLE, "other", b"1", "once"),
+    "forked before": lambda desk, rows: desk.fork(ENDED, 0, rows, "r1"),
+    "ended before it is cancelled": lambda desk, _: desk.cancel(ENDED),
+    "ended before it is resumed": lambda desk, _: desk.resume(ENDED),
+    "paused already": lambda desk, _: desk.pause(IDLE),
+    "not paused": lambda desk, _: desk.resume(IDLE),
+    "nothing to purge": lambda desk, _: desk.purge([keys.partition_of(IDLE)], 3_600.0, "r1"),
+    "stopped": lambda desk, _: desk.pause(IDLE),
+    "no such entry": lambda desk, _: desk.rows_before(IDLE, 99),
+}
+
+
+@pytest.mark.parametrize("said", NOTHING_TO_DO)
+def test_that_there_is_nothing_to_do_is_said_by_no_node_that_was_overtaken(said: str) -> None:
+    async def main() -> None:
+        twins, node, partition = twins_with(IDLE)
+        await node.desk.submit("desk-takes", 1, b"1", IDLE)
+        await node.desk.send(IDLE, "other", b"1", "once")
+        rows = await node.desk.rows_before(IDLE, 0)
+        await node.desk.fork(ENDED, 0, rows, "r1")
+        await node.desk.send(ENDED, "box", b"1", None)
+        assert await node.desk.outcome(ENDED, 5.0) is not None
+        if said == "paused already":
+            await node.desk.pause(IDLE)
+        elif said == "stopped":
+            node.engine.live[IDLE].status = Status.DIVERGED
+        with pytest.raises(WorkflowError) if said in ("stopped", "no such entry") else nullcontext():
+            await NOTHING_TO_DO[said](node.desk, rows)
+        stale = await overtaken(twins, IDLE)
+        with pytest.raises(NotOwner):
+            await NOTHING_TO_DO[said](stale.desk, rows)
+        assert partition in stale.engine.here, "it has written nothing by which it could have learned it"
+        await twins.close()
+
+    run(main())
+
+
+def test_a_purge_of_all_that_is_here_is_silent_of_what_may_be_elsewhere_and_asks_again_of_nothing_that_it_wrote() -> None:
+    async def main() -> None:
+        twins, node, partition = twins_with("u1")
+        for name in ("u1", "u2"):
+            await node.desk.submit("desk-takes", 1, b"0", name)
+            assert await node.desk.outcome(name, 5.0) is not None
+        assert await node.desk.purge([partition], 0.0, "r1") == ["u1"]
+        stale, asked = await overtaken(twins, "u1"), []
+        confirm = stale.log.confirm
+        stale.log.confirm = lambda partition: asked.append(partition) or confirm(partition)  # type: ignore[func-returns-value]
+        assert await stale.desk.purge(None, 0.0, "r1") == ["u2"]
+        assert sorted([*asked, keys.partition_of("u2")]) == list(range(keys.PARTITIONS))
+        await twins.close()
+
+    run(main())
+
+
 def test_a_list_does_not_mix_what_was_read_before_a_partition_was_away_with_a_confirmation_after() -> None:
     async def main() -> None:
         twins, node, first = twins_with("l1")
@@ -172,14 +235,25 @@ def test_a_list_does_not_mix_what_was_read_before_a_partition_was_away_with_a_co
     run(main())
 
 
-def test_a_final_result_is_told_by_whoever_has_it() -> None:
+def test_a_final_result_is_told_by_whoever_has_it_until_its_id_may_be_another_ones() -> None:
     async def main() -> None:
         twins, node, _ = twins_with("s2")
         await node.desk.submit("desk-takes", 1, b"0", "s2")
         await node.desk.outcome("s2", 5.0)
-        row = await (await overtaken(twins, "s2")).desk.outcome("s2", 5.0)
+        stale = await overtaken(twins, "s2")
+        row = await stale.desk.outcome("s2", 5.0)
         assert row is not None
         assert row.output_json == b"[]"
+        cut_off = InMemoryStore.open()
+        cut_off.write(list(twins.store.scan(b"")))
+        stale.engine.storage = NodeStorage(cut_off)
+        await twins.nodes["b"].desk.purge(None, 0.0, "")
+        await asyncio.sleep(TOMBSTONE_MS / 3_000)
+        assert await stale.desk.outcome("s2", 5.0) == row
+        await asyncio.sleep(TOMBSTONE_MS / 1_500 + 1)
+        await twins.nodes["b"].desk.submit("desk-takes", 1, b"1", "s2")
+        with pytest.raises(NotOwner):
+            await stale.desk.outcome("s2", 5.0)
         await twins.close()
 
     run(main())

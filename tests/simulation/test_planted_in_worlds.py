@@ -22,7 +22,7 @@ LOST = "every later owner has it", "committed stays", "written once"
 
 FOUND: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "fsync skipped": (STORM, 1, ("answered means committed",)),
-    "answered early": (STORM, 1, ("answered means committed",)),
+    "answered early": (STORM, 1, ("answered means committed", "executed after committed")),
     "letters early": (STORM, 4, ("sent after committed",)),
     "bodies early": (STORM, 1, ("executed after committed",)),
     "reads unconfirmed": ("stale owner", 12, ("the story adds up",)),

@@ -12,16 +12,18 @@ from typing import Any
 
 import pytest
 from chaos import cluster_app, history, judge
-from chaos.faults import FAULTS, Faults, Hit
-from chaos.history import ACCEPTED, CREATED, FINISHED, NOT_FOUND, REFUSED, UNFINISHED, History, Operation, Seen
+from chaos.faults import Hit
+from chaos.history import History
 from chaos.judge import Copy
 from chaos.load import Load, Told
+from chaos.losses import Contradiction, contradictions
 
 import durable
 from durable.journal import keys
-from durable.journal.entries import Status
+from durable.journal.entries import Status, StatusRow
 from durable.storage.memory import InMemoryStore
 from durable.storage.node import NodeStorage
+from durable.trials.story import ACCEPTED, CREATED, FINISHED, NOT_FOUND, REFUSED, UNFINISHED, Operation, Seen
 
 INF = float("inf")
 
@@ -271,9 +273,74 @@ def test_copies_that_disagree_are_found_and_those_that_lag_are_not() -> None:
     ]
     assert "differ in 1 rows" in judge.copies_agree([one, copy("b", 2, {2: b"y"}, k=b"1")])[0]
     assert "have different journals: 1 rows" in judge.copies_agree([one, copy("b", 1, {1: b"x"}, k=b"9")])[0]
-    assert judge.copies_agree([one]) == ["partition 3 has 1 copies, of 2 at least"]
     older = copy("c", 9, {2: b"z"}, generation=0)
     assert judge.copies_agree([one, behind, older]) == []
+
+
+def test_a_partition_without_a_copy_where_its_roster_has_one_is_named() -> None:
+    one, two, three = (copy(node, 2, {1: b"x"}) for node in "abc")
+    sets = {3: ("a", "b", "c")}
+    assert judge.copies_are_whole([one, two, three], sets) == []
+    assert judge.copies_are_whole([one, three], sets) == ["partition 3 has no copy on b, only on a, c"]
+    assert judge.copies_are_whole([one, two, replace(three, generation=0)], sets) == ["partition 3 has no copy on c, only on a, b"]
+    assert judge.copies_are_whole([one, two, three], {**sets, 4: ("a", "b", "c")}) == ["partition 4 has no copy on any node"]
+    assert judge.copies_are_whole([one, two], {3: ("a", "b")}) == [], "a cluster of two has no third"
+
+
+def test_only_what_no_patience_would_heal_is_a_contradiction(healthy: Healthy) -> None:
+    def sorts(losses: list[str]) -> list[bool]:
+        return [isinstance(loss, Contradiction) for loss in losses]
+
+    name, found = next(iter(healthy.load.told)), healthy.journals
+    one, row, first = healthy.load.told[name], found.statuses[name], healthy.effects[0]
+    running = replace_status(row, Status.RUNNING)
+    unfinished = {key: replace_status(status, Status.RUNNING) for key, status in found.statuses.items()}
+    fewer = replace(found, completions={key: value for key, value in found.completions.items() if key != first.key})
+    assert sorts(judge.told_is_recorded({name: one}, replace(found, statuses={}))) == [False]
+    assert sorts(judge.told_is_recorded({name: one}, replace(found, statuses={name: running}))) == [False]
+    assert sorts(judge.told_is_recorded({name: replace(one, results=["[4]"])}, replace(found, statuses={name: row}))) == [True]
+    assert sorts(judge.recorded_was_run(fewer, healthy.effects)) == [True]
+    assert sorts(judge.recorded_was_run(replace(fewer, statuses=unfinished), healthy.effects)) == [False], "it is not over yet"
+    other = [replace_value(first, first.value + 1), *healthy.effects[1:]]
+    assert sorts(judge.recorded_was_run(found, other)) == [True]
+    assert sorts(judge.copies_agree([copy("a", 2, {2: b"y"}), copy("b", 2, {2: b"z"}, k=b"1")])) == [True, True]
+    assert sorts(judge.copies_are_whole([], {3: ("a",)})) == [False]
+    assert sorts(judge.runs_are_explained([effect(1.0), effect(2.0, epoch="2")], [])[0]) == [False]
+    assert sorts(judge.runs_are_explained([effect(1.0), effect(2.0)], [Hit("kill", ("a",), 1.0, 2.0)])[0]) == [True]
+    assert sorts(history.judge(told(*HISTORIES["two results"][1]))) == [True]
+
+
+def replace_status(row: StatusRow, status: Status) -> StatusRow:
+    return StatusRow(row.workflow, status, row.incarnation, row.run, 0, 0, "node-1")
+
+
+def test_a_second_result_for_one_execution_is_a_contradiction_and_an_answer_too_late_is_none() -> None:
+    class Client:
+        def __init__(self, *answers: Any) -> None:
+            self.answers = list(answers)
+
+        def handle(self, workflow_id: str) -> Client:
+            return self
+
+        async def result(self, timeout: float) -> Any:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    async def main() -> None:
+        load = Load({}, random.Random(1))
+        load.told = {"w": Told("chaos-three", 1, accepted_at=1.0)}
+        load.stop(-1.0)
+        await load.read_again({"one": Client([1]), "two": Client([2])})
+        await load.read_again({"three": Client(TimeoutError("not yet"))})
+        assert load.losses == [
+            "w: two was told [2], and before that [1] had been told",
+            "w: read again by three: Lost: result is still answered by TimeoutError: not yet",
+        ]
+        assert contradictions(load.losses) == load.losses[:1]
+
+    asyncio.run(main())
 
 
 def test_a_line_that_a_kill_has_torn_does_not_count(tmp_path: Path) -> None:
@@ -288,121 +355,6 @@ def test_rows_of_a_copy_are_read_as_a_store_is() -> None:
     assert list(rows.scan(b"b")) == [(b"b1", b"1"), (b"b2", b"2")]
     assert list(rows.scan(b"b", b"b2")) == [(b"b2", b"2")] and rows.get(b"a") == b"0" and rows.get(b"c") is None
     assert NodeStorage(rows).status("w") is None  # type: ignore[arg-type]
-
-
-# --- the schedule
-
-
-def test_a_seed_repeats_the_schedule_and_each_kind_comes_once_before_any_comes_twice() -> None:
-    def drawn(seed: int) -> list[str]:
-        bag = Faults(None, random.Random(seed)).bag()
-        return [next(bag) for _ in range(3 * len(FAULTS))]
-
-    assert drawn(1) == drawn(1) != drawn(2)
-    for first in range(0, 3 * len(FAULTS), len(FAULTS)):
-        assert sorted(drawn(5)[first : first + len(FAULTS)]) == sorted(FAULTS)
-
-
-class Pretended:
-    """As much of a `LocalCluster` as faults need. Whoever runs and is joined owns partitions; every change gives new epochs."""
-
-    def __init__(self) -> None:
-        self.state = {f"node-{n}": "running" for n in range(1, 6)}
-        self.did: list[str] = []
-        self.cuts: list[tuple[str, str]] = []
-        self._epoch = 1
-        self._changed = asyncio.Event()
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        return tuple(self.state)
-
-    @property
-    def running(self) -> tuple[str, ...]:
-        return tuple(node for node, state in self.state.items() if state == "running")
-
-    def process_id(self, node: str) -> int:
-        return 100 * self._epoch + list(self.state).index(node)
-
-    def owners(self) -> dict[int, tuple[str, int]]:
-        return {partition: (node, self._epoch) for partition, node in enumerate(self.running)}
-
-    async def wait_until(self, holds: Callable[[], bool], timeout_s: float) -> None:
-        while not holds():
-            self._changed.clear()
-            await self._changed.wait()
-
-    async def wait_converged(self, timeout_s: float = 1.0) -> None:
-        return None
-
-    async def cut(self, pairs: list[tuple[str, str]], deaf: list[tuple[str, str]]) -> None:
-        assert bool(pairs) != bool(deaf) and all(one != other for one, other in pairs + deaf)
-        self.cuts = pairs + deaf
-
-    async def heal(self) -> None:
-        self.cuts = []
-
-    async def disturb(self, node: str, *, loss: float = 0.0, **_: float) -> None:
-        self._put("disturb" if loss else "calm", node, self.state[node])
-
-    async def kill(self, node: str) -> None:
-        self._put("kill", node, "gone")
-
-    async def wipe(self, node: str) -> None:
-        self._put("wipe", node, "gone")
-
-    async def pause(self, node: str) -> None:
-        self._put("pause", node, "paused")
-
-    async def resume(self, node: str) -> None:
-        assert self.state[node] == "paused"
-        self._put("resume", node, "running")
-
-    async def restart(self, node: str) -> None:
-        assert self.state[node] == "gone"
-        self._put("restart", node, "running")
-
-    async def add(self) -> str:
-        name = f"node-{len(self.state) + 1}"
-        self._put("add", name, "running")
-        return name
-
-    async def leave(self, node: str) -> None:
-        self._put("leave", node, "left")
-
-    def _put(self, did: str, node: str, state: str) -> None:
-        self.did.append(did)
-        self.state[node] = state
-        self._epoch += 1
-        self._changed.set()
-        down = [one for one in self.state.values() if one in ("gone", "paused")]
-        assert len(down) <= 2 or did in ("kill", "restart"), "more than two are down only when all restart"
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_whatever_is_done_to_a_cluster_is_taken_back(seed: int) -> None:
-    async def main() -> None:
-        now = 0.0
-
-        async def sleep(seconds: float) -> None:
-            nonlocal now
-            now += seconds
-            for _ in range(5):
-                await asyncio.sleep(0)
-
-        cluster = Pretended()
-        faults = Faults(cluster, random.Random(seed), say=lambda _: None, clock=lambda: now, sleep=sleep)
-        await faults.run(400.0)
-        await faults.heal()
-        stay = [node for node, state in cluster.state.items() if state != "left"]
-        assert len(stay) == 5 and set(cluster.running) == set(stay) and not cluster.cuts
-        assert {hit.kind for hit in faults.hits} == set(FAULTS)
-        assert all(hit.began <= hit.ended < INF for hit in faults.hits)
-        assert {"kill", "pause", "resume", "restart", "wipe", "add", "leave", "disturb", "calm"} <= set(cluster.did)
-        assert cluster.did.count("disturb") == cluster.did.count("calm")
-        assert faults.failovers and set(faults.lives.values()) >= set(stay)
-
-    asyncio.run(main())
 
 
 def test_the_longest_wait_does_not_count_the_time_of_faults() -> None:

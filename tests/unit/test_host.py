@@ -15,9 +15,10 @@ import durable
 from durable import Context, NodeConfig
 from durable.cli import main
 from durable.cluster import ClusterClient, ClusterConfig, ClusterNode
-from durable.copies.messages import SnapshotPiece
+from durable.copies.messages import Append, SnapshotPiece, encode
 from durable.errors import ClusterError, DurableError, JoinRejected, NoQuorum, OutcomeUnknown, StoreCorrupted, StoreError
 from durable.journal.keys import PARTITIONS, partition_of
+from durable.membership.member import NodeId
 from durable.replication.transfer import Transfer
 from durable.storage import RocksDBStore
 from durable.storage.folder import DISTRUSTED, distrusted
@@ -105,6 +106,31 @@ def test_what_is_submitted_anywhere_runs_where_the_owner_is_and_is_told_everywhe
     with_nodes(3, body)
 
 
+def test_a_result_is_told_by_a_copy_that_cannot_have_missed_a_purge_and_else_by_the_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(nodes: list[ClusterNode]) -> None:
+        handle = await nodes[0].submit(doubling, 4, workflow_id="told")
+        assert await handle.result(timeout=10) == 8
+        asked: list[ClusterNode] = []
+        for node in nodes:
+            call = node._host.calls.call
+            monkeypatch.setattr(node._host.calls, "call", lambda *args, node=node, call=call: asked.append(node) or call(*args))
+        others = [node for node in nodes if node.owner("told") != node.config.node_id]
+        while not all((row := node._host.desk._copy("told")) and row.status.finished for node in others):
+            await asyncio.sleep(0)
+        asked.clear()
+        for node in nodes:
+            assert await node.handle("told").result(timeout=10) == 8
+        assert asked == []
+        for node in nodes:
+            now_ms = node._clock.now_ms
+            monkeypatch.setattr(node._clock, "now_ms", lambda now_ms=now_ms: now_ms() + 3_600_000)
+        for node in nodes:
+            assert await node.handle("told").result(timeout=10) == 8
+        assert set(asked) == set(others)
+
+    with_nodes(3, body)
+
+
 def test_executions_on_two_nodes_write_to_each_other() -> None:
     async def body(nodes: list[ClusterNode]) -> None:
         names = (f"answering-{number}" for number in range(1_000))
@@ -170,6 +196,18 @@ def test_a_frame_of_one_byte_is_counted_and_nothing_more() -> None:
         assert host._dropped["unreadable"] == before + 3
 
     with_nodes(1, body)
+
+
+def test_a_view_counts_what_the_replicas_refused_of_an_owner_of_the_past() -> None:
+    async def body(nodes: list[ClusterNode]) -> None:
+        host: Any = nodes[1]._host
+        late = Append(0, host.core.replicas[0].generation, (0, NodeId("host-1")), 0, [], 0)
+        assert "append of an older epoch" not in nodes[1].view().dropped
+        for times in (1, 2):
+            host.log.receive(NodeId("host-1"), encode([nodes[0]._host.core.hello, late]))
+            assert nodes[1].view().dropped["append of an older epoch"] == times
+
+    with_nodes(2, body)
 
 
 def test_a_store_is_made_for_256_partitions() -> None:

@@ -185,6 +185,57 @@ def test_a_store_that_fails_ends_the_nodes_part_and_everybody_is_told() -> None:
     with_net(body)
 
 
+class Fault(Exception):
+    """A bug of whoever is told."""
+
+
+def test_a_partition_that_cannot_be_begun_is_given_up_and_the_rest_of_the_turn_is_told() -> None:
+    async def body(net: Net) -> None:
+        failed: list[int] = []
+        raised: list[Any] = []
+        net.loop.set_exception_handler(lambda _, context: raised.append(context["exception"]))
+        for node in map(net.add, (A, B, C)):
+
+            def fails_first(partition: int, epoch: Epoch, owned: Callable[[int, Epoch], None] = node.owned) -> None:
+                if len(failed) < 3:
+                    failed.append(partition)
+                    raise Fault
+                owned(partition, epoch)
+
+            node.owned = fails_first  # type: ignore[method-assign]
+        await net.born()
+        assert [type(fault) for fault in raised] == [Fault] * 3
+        for partition in range(TUNING.partitions):
+            owner = net.owner(partition)
+            await owner.log.append(partition, [(KEY, b"one")])
+            assert partition in owner.log.core.owned, "whoever runs it is who owns it"
+
+    with_net(body)
+
+
+def test_who_waits_for_a_partition_that_is_lost_is_told_also_when_the_owner_fails_to_let_go() -> None:
+    async def body(net: Net) -> None:
+        node = net.add(A)
+        raised: list[Any] = []
+        net.loop.set_exception_handler(lambda _, context: raised.append(context["exception"]))
+        await net.born()
+
+        def fails(partition: int, why: ClusterError) -> None:
+            node.told.append(("lost", partition))
+            raise Fault
+
+        node.lost = fails  # type: ignore[method-assign]
+        late = [node.log.append(partition, [(KEY, b"late")]) for partition in range(TUNING.partitions)]
+        node.log.tell(lambda _: [node.log.core.replicas[partition].step_down("a test") for partition in range(TUNING.partitions)])
+        for done in late:
+            with pytest.raises(NotOwner):
+                await done
+        assert node.told[-TUNING.partitions :] == [("lost", partition) for partition in range(TUNING.partitions)]
+        assert [type(fault) for fault in raised] == [Fault] * TUNING.partitions
+
+    with_net(body)
+
+
 class SlowSyncer:
     """An fsync that ends when it is told to."""
 

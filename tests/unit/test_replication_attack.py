@@ -90,6 +90,22 @@ def test_a_late_piece_of_the_log_does_not_end_a_snapshot_that_is_half_here() -> 
     assert {b"\0\0k1", b"\0\0k2"} <= {key for key, _ in install.writes}
 
 
+def test_a_beginning_that_was_asked_for_before_more_was_committed_is_swapped_in_above_what_is_truncated() -> None:
+    """Entries that stand where their index is not are applied again, given to others, and found as a hole at the next start."""
+    node = Alone()
+    entries = [entry(b"%02d" % number) for number in range(1, 13)]
+    seal = encode_row(Seal(2, {A: MEMBERS[A], B: MEMBERS[B], D: b"disk-d"}))
+    node.told(B, Sync(0, 1, (1, B), MEMBERS, 0, 0))
+    node.told(B, Append(0, 1, (1, B), 0, entries, 0))
+    node.told(C, Base(0, 2, {A: MEMBERS[A], B: MEMBERS[B], D: b"disk-d"}, 13, (1, B), True))
+    node.told(B, Append(0, 1, (1, B), 12, [], 12))  # it lay in another link: applied, and truncated
+    assert node.replica.log.base > 0
+    node.told(C, Piece(0, 2, ZERO, 1, [*entries, seal], 13))
+    log = node.replica.log
+    assert node.replica.generation == 2
+    assert (log.last, [log.entry(index) for index in range(log.base + 1, 14)]) == (13, [*entries, seal][log.base :])
+
+
 def test_a_newer_snapshot_that_is_given_up_half_way_takes_the_older_one_along() -> None:
     node = Alone()
     node.told(B, Sync(0, 1, (1, B), MEMBERS, 9, 5))

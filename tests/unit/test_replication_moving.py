@@ -12,6 +12,7 @@ from replicacluster import Cluster, cluster_with_data, copies, entries_of_all, j
 from durable.cluster.founding import Founding
 from durable.copies.messages import ZERO, BaseHeld
 from durable.copies.rows import applied_key, is_seal, log_key
+from durable.errors import NoQuorum
 from durable.membership.member import NodeAddress, NodeId
 from durable.ports import Batch
 from durable.replication import ROSTER
@@ -207,6 +208,21 @@ def test_a_move_goes_on_when_its_owner_dies_between_the_seal_and_the_next_genera
         settle(cluster, 2)
         cluster.run(10)
         assert entries_of_all(cluster) == {(b"1",)}
+
+
+def test_a_partition_that_lost_its_majority_before_it_moved_is_nobodys_though_its_new_replica_set_is_there() -> None:
+    cluster = cluster_with_data("a", "b", "c")
+    join(cluster, "d")
+    cluster.run(60, until=lambda: cluster.version() == 2)
+    for name in "bc":
+        cluster.kill(name)
+    cluster.run(30)
+    sets = {partition: cluster.core("d").replica_set(partition) for partition in range(4)}
+    moving = [partition for partition, members in sets.items() if {"a", "d"} < {*members}]
+    assert moving and not cluster.owners()
+    for partition in moving:
+        error = cluster.core("a").error(partition)
+        assert isinstance(error, NoQuorum) and (error.have, error.need) == (1, 2), "of a, b and c only a is there"
 
 
 def sealing_owners(cluster: Cluster) -> list[str]:

@@ -88,7 +88,9 @@ def test_r1_what_is_older_than_the_promise_is_refused() -> None:
     refused = [Refused(0, 1, (4, B), (5, C))]
     assert node.told(B, Prepare(0, 1, (4, B))) == refused
     assert node.told(B, Sync(0, 1, (4, B), MEMBERS, 0, 0)) == refused
+    assert node.core.dropped["append of an older epoch"] == 0
     assert node.told(B, Append(0, 1, (4, B), 0, [entry(b"x")], 0)) == refused
+    assert node.core.dropped["append of an older epoch"] == 1
     assert node.told(B, Fetch(0, 1, (4, B), 1)) == refused
     assert node.replica.log.last == 0
 

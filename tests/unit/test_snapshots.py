@@ -10,7 +10,8 @@ import pytest
 from durable.cluster import snapshots
 from durable.cluster.snapshots import SnapshotSender
 from durable.copies.effects import SendSnapshot
-from durable.copies.messages import SnapshotPiece
+from durable.copies.messages import ZERO, Epoch, SnapshotPiece
+from durable.copies.rows import Seal, State, applied_row, encode_row, log_key, snapshot_index, state_key
 from durable.membership.member import NodeId
 from durable.storage.memory import InMemoryStore
 
@@ -61,7 +62,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def order(partition: int = 7) -> SendSnapshot:
-    return SendSnapshot(B, partition, 1, (1, A))
+    return SendSnapshot(B, partition, 0, (1, A))
 
 
 def test_a_snapshot_of_many_times_what_the_link_queues_arrives_whole_and_in_order() -> None:
@@ -107,3 +108,43 @@ def test_a_link_that_takes_nothing_is_given_up_and_the_others_have_their_turn(mo
 
     with_sender(link, body)
     assert {piece.partition for piece in link.arrived} == {8}
+
+
+def test_what_is_read_late_is_not_given_under_the_name_of_a_generation_that_was_left() -> None:
+    """Others were in the queue before it, and meanwhile the seal was applied: without it, somebody would write behind it."""
+    link = SlowLink(room=3)
+
+    async def body(sender: SnapshotSender, store: InMemoryStore) -> None:
+        store.write([(state_key(7), encode_row(State(2, {A: b"disk"}))), applied_row(7, 13)])
+        sender.send(SendSnapshot(B, 7, 1, (1, A)))
+        sender.send(SendSnapshot(B, 8, 0, (1, A)))
+        await link.drain(lambda: bool(link.arrived) and not link.arrived[-1].more)
+
+    with_sender(link, body)
+    assert {piece.partition for piece in link.arrived} == {8}
+
+
+SEAL = encode_row(Seal(2, {A: b"disk"}))
+
+
+@pytest.mark.parametrize(
+    ("state", "generation", "epoch", "index"),
+    [
+        (State(1, {A: b"disk"}), 1, (1, A), 13),
+        (State(2, {A: b"disk"}), 1, (1, A), None),
+        (State(1, {A: b"disk"}, next_generation=2), 1, (1, A), None),
+        (State(1, {A: b"disk"}, next_generation=2), 2, ZERO, 13),
+        (State(2, {A: b"disk"}), 2, ZERO, 13),
+        (State(1, {A: b"disk"}), 2, ZERO, None),
+    ],
+)
+def test_what_is_applied_is_given_as_a_log_of_its_generation(
+    state: State, generation: int, epoch: Epoch, index: int | None
+) -> None:
+    rows = dict([(state_key(7), encode_row(state)), applied_row(7, 13)])
+    assert snapshot_index(rows.get, 7, generation, epoch) == index
+
+
+def test_between_a_seal_that_is_applied_and_the_next_generation_all_but_the_seal_is_given() -> None:
+    rows = dict([(state_key(7), encode_row(State(1, {A: b"disk"}))), applied_row(7, 13), (log_key(7, 13), SEAL)])
+    assert snapshot_index(rows.get, 7, 1, (1, A)) == 12

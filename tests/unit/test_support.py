@@ -14,6 +14,7 @@ import pytest
 
 import durable
 from durable import Context, RetryPolicy, current_call
+from durable.cluster.ask import NodeView
 
 DEMOS = Path(__file__).parents[2] / "demos"
 sys.path.insert(0, str(DEMOS))
@@ -304,6 +305,34 @@ def test_a_gate_is_one_for_all_processes_and_says_who_came_and_who_went():
         assert await gate.came(0) == await gate.went(0) == [] and repr(gate) == "<gate, closed>"
 
     run(main())
+
+
+class Counting:
+    """In place of a cluster: node-1 has refused one at the fifth question, and node-2 one more at each."""
+
+    running = ("node-1", "node-2")
+
+    def __init__(self):
+        self.asked = dict.fromkeys(self.running, 0)
+
+    async def view(self, node):
+        self.asked[node] += 1
+        count = self.asked[node] if node == "node-2" else self.asked[node] // 5
+        return NodeView(node, (), {"forged": 7, **({support.REFUSED: count} if count else {})}, 0)
+
+
+def test_refusals_are_waited_for_and_counted_by_node(monkeypatch):
+    async def body():
+        cluster = Counting()
+        before = await support.refused(cluster)
+        assert before == {"node-1": 0, "node-2": 1}
+        assert await support.refused(cluster, 1, than=before) == {"node-1": 0, "node-2": 2}
+        assert await support.refused(cluster, 2, than=before) == {"node-1": 1, "node-2": 5}
+        monkeypatch.setattr(support, "PATIENCE_S", 0.05)
+        with pytest.raises(TimeoutError):
+            await support.refused(cluster, 3, than=before)
+
+    asyncio.run(body())
 
 
 def test_where_a_function_runs_is_said_by_its_process(monkeypatch):
