@@ -15,8 +15,9 @@ any        a higher epoch, or time                              IDLE
 
 **Turns.** The first live node of the ring campaigns at once, each next one half a gossip interval later, so that two seldom
 meet; after a failure it waits a random time. Who waits for promises grants nobody a pre-vote, and who has given one waits for that
-candidate as for an owner. All of these waits double with each epoch that comes to no owner, because fsyncs may take longer than
-gossip intervals; and an owner that has come to office so, or got back what it gave away, keeps it so much longer.
+candidate as for an owner. These three waits double with each epoch that comes to no owner, because fsyncs may take longer than
+gossip intervals. An owner that has come to office so, or got back what it gave away, keeps it so much longer, and then leaves the
+heir so much longer before its own turn.
 
 **Limits.** An election takes three fsyncs in a row (promise, swap, the others' swap); of more than five intervals each, it may
 never come to an end. Read next: `owner`.
