@@ -16,6 +16,7 @@ deadline came
                                    end them may be a request on the same link
 it cannot be written               `EncodingError`: it was not sent
 it cannot be read over there       `ClusterError`: it was not done
+membership holds the node dead     `Unanswered`: it may have been done (`RpcClient.gone`)
 `RpcClient.end`                    `ClusterError`: it may have been done
 =================================  ==========================================================================================
 

@@ -58,11 +58,6 @@ class Journals(Law):
         self._broken: LawBroken | None = None
         self._logs = Logs(world)
 
-    @property
-    def committed(self) -> int:
-        """How many entries were seen committed so far."""
-        return len(self._entries)
-
     def began(self, process: SimProcess) -> None:
         process.machine.disk.on_write = partial(self._looked_at, process.machine)
         self._owned[process.name] = {}
