@@ -95,13 +95,16 @@ def test_the_balance_is_lost_with_a_node_and_comes_back_without_it_and_with_it()
     on_cluster(3, body)
 
 
-def test_a_founder_is_let_in_when_all_other_founders_have_left() -> None:
+def test_a_founder_without_its_disk_is_let_in_when_all_other_founders_have_left() -> None:
     async def body(cluster: LocalCluster) -> None:
-        await cluster.add()
+        for _ in range(2):
+            await cluster.add()
+        await cluster.wait_balanced()
         await cluster.leave("node-1")
-        await cluster.kill("node-2")
+        await cluster.wait_balanced()
+        await cluster.wipe("node-2")
         await cluster.restart("node-2")
         await cluster.wait_balanced()
-        assert cluster.ring().nodes == ("node-2", "node-3")
+        assert cluster.ring().nodes == ("node-2", "node-3", "node-4")
 
     on_cluster(2, body)
