@@ -165,7 +165,8 @@ class ClusterNode(Face):
         return swim.me.address
 
     async def join(self, timeout_s: float | None = None, *, seeds: Sequence[NodeAddress] | None = None) -> None:
-        """Start if need be, and return when the first seed has let this node in; the others are asked in the background.
+        """Start if need be, and return when the first seed has let this node in, or a member that knew it from before and found it
+        itself; the other seeds are asked in the background.
 
         ``seeds``: those of the configuration, if nothing else is said; who was there when it last ran is asked as well. Without
         any, or with itself as the only one, it returns at once: the node is a cluster of its own, until somebody is found.

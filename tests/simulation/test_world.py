@@ -354,6 +354,20 @@ def test_a_cluster_started_anew_finds_itself_though_all_its_seeds_have_left() ->
         assert all(set(world.node(name).ring.nodes) == set(later) for name in later)
 
 
+def test_a_node_whose_seeds_are_gone_and_whose_disk_was_lost_is_let_in_by_those_who_knew_it() -> None:
+    """It remembers nobody, and nobody whom it asks is there: the others find it. To its own `join` that must count."""
+    with SimWorld(5, make_node=make_runner) as world:
+        world.start_converged(5)
+        for name in ("node-1", "node-2"):
+            world.leave(name)
+        assert world.run_until(lambda: not any(world.machines[name].running for name in ("node-1", "node-2")), 120.0)
+        world.crash("node-3", power=True)
+        world.wipe("node-3")
+        world.start("node-3", seeds=("node-1", "node-2"))
+        assert world.run_until(lambda: sum("node-3 has joined" in line for line in world.trace) == 2, 120.0)
+        assert world.run_until(lambda: len(world.node("node-3")._host.owned_now) > 0, 120.0)
+
+
 def test_who_has_left_says_goodbye_on_its_connections() -> None:
     with SimWorld(6) as world:
         world.start_converged(3)
