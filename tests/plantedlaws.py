@@ -6,6 +6,8 @@ law                      what is broken
 nothing twice            a function that has returned is called once more, as if its answer had been lost in the node
 one result               the second function of a workflow is recorded with an answer that it did not give
 the story adds up        a message that is sent again under its key is taken again, while its receiver runs
+the same, of pauses      a pause is answered, and the execution runs on
+the same, of cancels     a cancel is answered, and the execution ends by itself
 equal replicas           a copy leaves the time of its partition out of what it applies
 a promise never falls    a copy that nobody needs any more forgets what it has promised, too
 what is done stays so    an execution ends with what it was given, and then with its result
@@ -25,7 +27,7 @@ import pytest
 from durable.bodies.runner import FunctionRunner, RunningCall
 from durable.copies.effects import Apply
 from durable.copies.messages import ZERO
-from durable.journal.keys import CLOCK, table
+from durable.journal.keys import CLOCK, partition_of, table
 from durable.replication.replica import Replica
 from durable.runtime.answer import Answer
 from durable.runtime.batches import PartitionBatch
@@ -63,6 +65,23 @@ def messages_again(patch: pytest.MonkeyPatch) -> None:
         return self._engine.find(workflow_id) is None and is_known(self, workflow_id, request)
 
     patch.setattr(LocalDesk, "_is_known", known)
+
+
+def pauses_unheard(patch: pytest.MonkeyPatch) -> None:
+    async def pause(self: LocalDesk, workflow_id: str) -> None:
+        await self._found(workflow_id)
+        await self._recorded(partition_of(workflow_id), workflow_id)
+
+    patch.setattr(LocalDesk, "pause", pause)
+
+
+def cancels_unheard(patch: pytest.MonkeyPatch) -> None:
+    async def cancel(self: LocalDesk, workflow_id: str) -> None:
+        if await self._found(workflow_id) is not None:
+            await self.resume(workflow_id)
+        await self._recorded(partition_of(workflow_id), workflow_id)
+
+    patch.setattr(LocalDesk, "cancel", cancel)
 
 
 def time_not_copied(patch: pytest.MonkeyPatch) -> None:
@@ -105,8 +124,10 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "nothing twice": bodies_again,
     "one result": answers_mixed,
     "the story adds up": messages_again,
+    "the story adds up, of pauses": pauses_unheard,
+    "the story adds up, of cancels": cancels_unheard,
     "equal replicas": time_not_copied,
     "a promise never falls": promises_dropped,
     "what is done stays so": ended_twice,
 }
-"""By the law that finds it."""
+"""By the law that finds it, and the part of it that does."""

@@ -2,8 +2,8 @@
 
 **How it works.** Each client is a process with a `ClusterClient`, on a machine of its own that no fault but the network's hits.
 What it does is drawn from the seed. It sends again, under the same id, what it got no answer to, as everybody is told to. Some
-ids are submitted by whoever comes to it, and asked for before anybody has. When the storm is over each client waits for the
-workflows whose acceptance it was told of first.
+ids are submitted by whoever comes to it, and asked for before anybody has. In one world of `STEERED_EVERY` they also pause what
+runs, let it go on, and cancel it. When the storm is over each client waits for the workflows whose acceptance it was told of first.
 
 ==========================  ===========================================================================================
 law                         says
@@ -11,10 +11,10 @@ law                         says
 answered means committed    what a client was told of is on stable storage on a majority: a workflow that was accepted, a
                             word that was sent, an end that was shown
 executed after committed    so is the row of the call whose function begins to run, and with it all rows before it
-one result                  the right one, whoever asks
+one result                  the right one, whoever asks; or that it was cancelled, if somebody asked for that
 nothing twice               no body runs twice while one node owns its partition: once more for each failover that hit it
 the story adds up           there is an order of what all clients did in which each answer is right (`durable.trials.story`)
-the end                     everything accepted has completed
+the end                     everything accepted has come to its end
 ==========================  ===========================================================================================
 
 Read next: `durable.trials.runs`.
@@ -29,14 +29,28 @@ from typing import TYPE_CHECKING, Any
 
 from durable import linearizable
 from durable.cluster.client import ClusterClient
-from durable.errors import DurableError, MailRefused, WorkflowNotFound
+from durable.errors import DurableError, MailRefused, WorkflowCancelled, WorkflowError, WorkflowNotFound
 from durable.journal.entries import FINISHED as ENDED
+from durable.journal.entries import Status
 from durable.journal.keys import JOURNAL, MAIL, STATUS, of, partition_of
 from durable.sim.checks import Law, LawBroken
 from durable.sim.world import SECRET
 from durable.trials import story
 from durable.trials.journals import Journals
-from durable.trials.story import ACCEPTED, CREATED, END, ENDLESS, FINISHED, NOT_FOUND, REFUSED, UNFINISHED, Operation
+from durable.trials.story import (
+    ACCEPTED,
+    CANCELLED,
+    CREATED,
+    DONE,
+    END,
+    ENDLESS,
+    FINISHED,
+    NOT_FOUND,
+    OVER,
+    REFUSED,
+    UNFINISHED,
+    Operation,
+)  # fmt: skip
 from durable.trials.workloads import KINDS, partitions_in, placed
 
 if TYPE_CHECKING:
@@ -50,6 +64,9 @@ PATIENCE_S = 8.0
 TRIES = 5
 SHARED = 12
 """How many ids anybody may submit."""
+STEERED_EVERY = 5
+STEER_S = (0.2, 8.0)
+"""How long something stays paused."""
 
 
 class Clients(Law):
@@ -65,6 +82,9 @@ class Clients(Law):
         self._clients: dict[str, ClusterClient] = {}
         self._asked: dict[str, tuple[str, int]] = {}
         self._results: dict[str, Any] = {}
+        self._steered = world.seed % STEERED_EVERY == 2
+        self._paused: set[str] = set()
+        """What somebody has ever asked to pause: an answer that is late may have done it since."""
         self._bodies: set[tuple[Any, ...]] = set()
         """What ran: of which workflow, which call, in which life of which process, in which epoch of its partition."""
         self._ending = False
@@ -154,6 +174,9 @@ class Clients(Law):
     async def _act(self, client: ClusterClient, me: str, dice: Random, number: int) -> None:
         known = list(self.accepted)
         ledgers = [one for one in known if self.asked(one)[0] == "ledger"]
+        if self._steered and known and dice.random() < 0.2:
+            await self._steer(client, me, dice, dice.choice(known))
+            return
         what = dice.random()
         if ledgers and what < 0.3:
             word = f"{me}/{dice.choice((number, max(1, number - 1)))}"  # the last one again, perhaps: it counts once
@@ -182,12 +205,29 @@ class Clients(Law):
             self._holds("answered means committed", workflow_id, rows, b'"%b"' % word.encode())
         return answer is not None
 
+    async def _steer(self, client: ClusterClient, me: str, dice: Random, workflow_id: str) -> None:
+        """Cancel it; or pause it, and let it go on after a while, in which it must not end."""
+        handle = client.handle(workflow_id)
+        if dice.random() < 0.4:
+            await self._do(me, "cancel", workflow_id, (), handle.cancel(), lambda _: DONE)
+            return
+        self._paused.add(workflow_id)
+        await self._do(me, "pause", workflow_id, (), handle.pause(), lambda _: DONE)
+        await asyncio.sleep(dice.uniform(*STEER_S))
+        await self._ask(client, me, workflow_id)
+        await self._do(me, "resume", workflow_id, (), handle.resume(), lambda _: DONE)
+
     async def _ask(self, client: ClusterClient | ClusterNode, me: str, workflow_id: str) -> None:
         handle = client.handle(workflow_id)
         asking = handle.status()
-        status = await self._do(me, "status", workflow_id, (), asking, lambda one: FINISHED if one in ENDED else UNFINISHED)
-        if status == FINISHED:
-            self._ended(workflow_id)
+        found: list[Status] = []
+
+        def told(status: Status) -> str:
+            found.append(status)
+            return FINISHED if status in ENDED else UNFINISHED
+
+        if await self._do(me, "status", workflow_id, (), asking, told) == FINISHED:
+            self._ended(workflow_id, found[0])
             await self._do(me, "result", workflow_id, (), handle.result(), repr)
 
     async def _await(self, client: ClusterClient | ClusterNode, me: str, workflow_id: str) -> None:
@@ -196,18 +236,21 @@ class Clients(Law):
         while told is None:
             if not ended:
                 ended = await self._send(client, me, workflow_id, END, END)
+            if workflow_id in self._paused:
+                await self._do(me, "resume", workflow_id, (), client.handle(workflow_id).resume(), lambda _: DONE)
             if ended:
                 result = client.handle(workflow_id).result(timeout=PATIENCE_S)
                 told = await self._do(me, "result", workflow_id, (), result, repr)
             await asyncio.sleep(0.5)
-        self._ended(workflow_id)
+        self._ended(workflow_id, Status.CANCELLED if told == CANCELLED else Status.COMPLETED)
         self._results[workflow_id] = told
-        if kind != "ledger" and told != repr(n + KINDS[kind][1]) and self._broken is None:
+        right = kind == "ledger" or told in (CANCELLED, repr(n + KINDS[kind][1]))  # the story knows of ledgers, and of cancels
+        if not right and self._broken is None:
             self._broken = LawBroken("one result", self.world, workflow_id, kind, n, told)
 
-    def _ended(self, workflow_id: str) -> None:
+    def _ended(self, workflow_id: str, status: Status) -> None:
         key = of(partition_of(workflow_id), STATUS, workflow_id)
-        self._holds("answered means committed", workflow_id, (key,), b"COMPLETED")
+        self._holds("answered means committed", workflow_id, (key,), status.value.encode())
 
     async def _do(self, me: str, what: str, target: str, given: tuple[Any, ...], doing: Awaitable[Any], told: Any) -> Any:
         """Do it, note it, and return the answer; None where there was none."""
@@ -220,6 +263,12 @@ class Clients(Law):
             return None
         except MailRefused:
             ended, answer = self.world.now, REFUSED
+        except WorkflowCancelled:
+            ended, answer = self.world.now, CANCELLED
+        except WorkflowError as error:
+            if what != "pause" or "has finished" not in str(error):
+                return None
+            ended, answer = self.world.now, OVER
         except (DurableError, TimeoutError):
             return None
         finally:

@@ -15,6 +15,8 @@ status                  not found before it is created; finished or not after th
 result                  only of a finished one; every later result is the same
 send(key, word)         adds the word to the ledger, unless the key was used before; refused before it is created
 ledger's result         exactly the words that were added before the first END, in their order
+pause, resume           what is paused does not finish; what had finished is not paused
+cancel                  lets it end as cancelled, and lets what is paused go on; a ledger that was not told END ends so
 ======================  ===============================================================================================
 
 An execution finishes by itself at some moment, which no client's operation marks: in the model it may happen at any time.
@@ -38,9 +40,10 @@ ENDLESS = float("inf")
 END = "end"
 """The word that ends a ledger."""
 
-NOT_FOUND, CREATED, REFUSED, ACCEPTED, FINISHED, UNFINISHED = (
-    "not found", "created", "refused", "accepted", "finished", "unfinished"
+NOT_FOUND, CREATED, REFUSED, ACCEPTED, FINISHED, UNFINISHED, DONE, OVER, CANCELLED = (
+    "not found", "created", "refused", "accepted", "finished", "unfinished", "done", "over", "cancelled"
 )  # fmt: skip
+"""What operations answer. `DONE`: paused, resumed or cancelled; `OVER`: there was nothing to pause any more."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,10 @@ class Operation:
 
 @dataclass(frozen=True)
 class Seen:
-    """An execution as clients can know it. ``words`` is what a ledger has taken, with the keys used."""
+    """An execution as clients can know it. ``words`` is what a ledger has taken, with the keys used.
+
+    ``cancelled``: somebody asked for it, so it may end so; ``doomed``: it must, for it was no ledger that had been told to end.
+    """
 
     exists: bool = False
     finished: bool = False
@@ -74,6 +80,9 @@ class Seen:
     words: tuple[str, ...] = ()
     used: tuple[str, ...] = ()
     ended: bool = False
+    paused: bool = False
+    cancelled: bool = False
+    doomed: bool = False
 
 
 def explained(operations: Sequence[Operation], check: Callable[..., bool] = linearizable.check) -> bool:
@@ -85,7 +94,9 @@ def explained(operations: Sequence[Operation], check: Callable[..., bool] = line
     >>> explained([early, asked]), explained([early, asked, late])
     (True, False)
     """
-    told = [one.answer for one in operations if one.what == "result" and one.known and one.answer != NOT_FOUND]
+    told = [
+        one.answer for one in operations if one.what == "result" and one.known and one.answer not in (NOT_FOUND, CANCELLED)
+    ]
     ordered = sorted(operations, key=lambda one: one.began)
     return check(ordered, Seen(), partial(step, result=told[0] if told else None))
 
@@ -105,13 +116,15 @@ def step(state: Seen, operation: Operation, result: str | None = None) -> Seen |
         case "send":
             key, word = operation.given
             return _send(state, key, word, answer if known else None, result)
+        case "pause" | "resume" | "cancel":
+            return _steer(state, operation.what, answer if known else None)
     raise ValueError(f"{operation.what!r} is no operation of the model")
 
 
 def _status(state: Seen, answer: str) -> Seen | None:
     if answer == NOT_FOUND:
         return None if state.exists else state
-    if not state.exists or (state.finished and answer == UNFINISHED):
+    if not state.exists or (state.finished and answer == UNFINISHED) or (state.paused and answer == FINISHED):
         return None
     return replace(state, finished=answer == FINISHED)
 
@@ -119,10 +132,12 @@ def _status(state: Seen, answer: str) -> Seen | None:
 def _result(state: Seen, answer: str) -> Seen | None:
     if answer == NOT_FOUND:
         return None if state.exists else state
-    if not state.exists or state.result not in (None, answer):
+    if not state.exists or state.paused or state.result not in (None, answer):
         return None
-    if state.used and not (state.ended and answer == repr(list(state.words))):  # a ledger
-        return None
+    if answer == CANCELLED:
+        return replace(state, finished=True, result=answer) if state.cancelled else None
+    if state.used and not (state.ended and not state.doomed and answer == repr(list(state.words))):
+        return None  # a ledger
     return replace(state, finished=True, result=answer)
 
 
@@ -130,7 +145,7 @@ def _send(state: Seen, key: str, word: str, answer: str | None, result: str | No
     if not state.exists:
         return None if answer == ACCEPTED else state
     if answer == REFUSED:
-        return state if state.ended else None
+        return state if state.ended or state.cancelled else None
     if key in state.used:
         return state
     if state.ended:  # taken by the mailbox, and never read
@@ -139,3 +154,19 @@ def _send(state: Seen, key: str, word: str, answer: str | None, result: str | No
     if result is not None and not result.startswith(repr(list(words))[:-1]):
         return None
     return replace(state, words=words, used=(*state.used, key), ended=word == END)
+
+
+def _steer(state: Seen, what: str, answer: str | None) -> Seen | None:
+    if not state.exists:
+        return state if answer in (NOT_FOUND, None) else None
+    if answer == NOT_FOUND:
+        return None
+    if what == "cancel":
+        return state if state.finished else replace(state, paused=False, cancelled=True, doomed=state.doomed or not state.ended)
+    if what == "resume":
+        return replace(state, paused=False)
+    if answer == OVER:
+        return None if state.paused else replace(state, finished=True)
+    if state.finished:
+        return None if answer == DONE else state
+    return replace(state, paused=True)
