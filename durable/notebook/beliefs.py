@@ -205,14 +205,14 @@ def _legend(statuses: set[MemberStatus]) -> str:
 
 
 def _words(notes: Sequence[Noted], members: Sequence[str], marks: Sequence[tuple[str, float]]) -> str:
-    """Of each member: what was believed first, second, ..., and by how many."""
+    """Of each member, life by life: what was believed first, second, ..., and by how many."""
     lines = []
     for name in members:
-        steps: dict[str, list[str]] = {}
+        steps: dict[tuple[int, str], set[str]] = {}
         for note in notes:
             if note.member.node_id == name:
-                steps.setdefault(note.member.status.name, []).append(note.observer)
-        told = ", then ".join(f"{status} ({len(set(who))})" for status, who in steps.items())
+                steps.setdefault((note.member.boot, note.member.status.name), set()).add(note.observer)
+        told = ", then ".join(f"{status} ({len(who)})" for (_, status), who in steps.items())
         lines.append(f"{name}: {told}")
     width = max(len(name) for name in members)
     lines = [f"{line.partition(':')[0]:<{width}}  {line.partition(': ')[2]}" for line in lines]

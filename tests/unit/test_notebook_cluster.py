@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from durable.cluster.sight import Belief
 from durable.figures.swarm import Swarm
 from durable.membership.member import Member, MemberStatus, NodeAddress, NodeId
 from durable.notebook import (
@@ -269,6 +270,19 @@ def test_the_words_of_a_timeline_hold_an_order_and_no_times() -> None:
     swarm, _ = crashed()
     told = str(membership_timeline(swarm.beliefs, {"node-5 is killed": 0.0}))
     assert told == "node-5  SUSPECT (4), then DEAD (4)\nmark: node-5 is killed"
+
+
+def test_the_words_of_a_timeline_tell_the_lives_of_a_member_apart() -> None:
+    def noted(at: float, observer: str, boot: int, status: MemberStatus) -> Belief:
+        member = Member(NodeId("node-3"), NodeAddress("node-3"), status, 0, boot, at)
+        return Belief(at, NodeId(observer), member, None)
+
+    history = [
+        noted(at + late, observer, boot, status)
+        for at, boot, status in [(0, 1, MemberStatus.ALIVE), (5, 1, MemberStatus.DEAD), (9, 2, MemberStatus.ALIVE)]
+        for late, observer in [(0.0, "node-1"), (0.5, "node-2")]
+    ]
+    assert str(membership_timeline(history)) == "node-3  ALIVE (2), then DEAD (2), then ALIVE (2)"
 
 
 # --- what was sent

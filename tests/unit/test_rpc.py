@@ -248,6 +248,20 @@ async def test_waits_for_results_are_in_nobodys_way_and_nobody_is_in_theirs(monk
 
 
 @asynchronous
+async def test_who_waits_for_a_node_that_is_held_dead_is_told_at_once_and_others_wait_on() -> None:
+    desks = [ScriptedDesk(lambda *_: asyncio.sleep(3600)) for _ in range(2)]
+    async with stations(ScriptedDesk(nobody), *desks) as (a, dead, alive):
+        lost, kept = (asyncio.create_task(a.client.call(one.address, Cancel("x"), SOON)) for one in (dead, alive))
+        await until(lambda: len(dead.server) == len(alive.server) == 1)
+        a.client.gone(dead.address)
+        with pytest.raises(Unanswered, match="seems to be dead; it may have done"):
+            await lost
+        await turns(5)
+        assert not kept.done()
+        kept.cancel()
+
+
+@asynchronous
 async def test_a_link_that_breaks_tells_all_who_wait_and_is_dialled_anew() -> None:
     waits = True
     desk = ScriptedDesk(lambda *_: asyncio.sleep(3600) if waits else None)
