@@ -9,6 +9,7 @@ the story adds up        a message that is sent again under its key is taken aga
 the same, of pauses      a pause is answered, and the execution runs on
 the same, of cancels     a cancel is answered, and the execution ends by itself
 equal replicas           a copy leaves the time of its partition out of what it applies
+a witness owns nothing   a witness takes itself for a voter like others
 a promise never falls    a copy that nobody needs any more forgets what it has promised, too
 what is done stays so    an execution ends with what it was given, and then with its result
 =======================  ================================================================================================
@@ -26,9 +27,11 @@ import pytest
 
 from durable.bodies.runner import FunctionRunner, RunningCall
 from durable.copies.effects import Apply
-from durable.copies.messages import ZERO
+from durable.copies.messages import ZERO, Roster
 from durable.journal.keys import CLOCK, partition_of, table
+from durable.replication.home import Home
 from durable.replication.replica import Replica
+from durable.replication.voters import Voters
 from durable.runtime.answer import Answer
 from durable.runtime.batches import PartitionBatch
 from durable.runtime.desk import LocalDesk
@@ -99,6 +102,21 @@ def time_not_copied(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Replica, "apply", without_time)
 
 
+def witnesses_stand(patch: pytest.MonkeyPatch) -> None:
+    begin, use = Voters.__init__, Voters._use
+
+    def made(self: Voters, home: Home, *rest: Any) -> None:
+        begin(self, home, *rest)
+        home.standing, self.witness = True, False
+
+    def used(self: Voters, roster: Roster) -> None:
+        use(self, roster)
+        self.home.witnesses = ()
+
+    patch.setattr(Voters, "__init__", made)
+    patch.setattr(Voters, "_use", used)
+
+
 def promises_dropped(patch: pytest.MonkeyPatch) -> None:
     forget = Replica.forget
 
@@ -127,6 +145,7 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "the story adds up, of pauses": pauses_unheard,
     "the story adds up, of cancels": cancels_unheard,
     "equal replicas": time_not_copied,
+    "a witness owns nothing": witnesses_stand,
     "a promise never falls": promises_dropped,
     "what is done stays so": ended_twice,
 }

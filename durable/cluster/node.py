@@ -125,6 +125,7 @@ class ClusterNode(Face):
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._warn_at = 0.0
         self._joined: asyncio.Future[None] | None = None
+        self._was_voter = False
         self._ended: asyncio.Future[None] | None = None
         self._answer: bytes | None = None
         self._unreadable: Counter[str] = Counter()
@@ -165,8 +166,8 @@ class ClusterNode(Face):
         return swim.me.address
 
     async def join(self, timeout_s: float | None = None, *, seeds: Sequence[NodeAddress] | None = None) -> None:
-        """Start if need be, and return when the first seed has let this node in, or a member that knew it from before and found it
-        itself; the other seeds are asked in the background.
+        """Start if need be, and return when the first seed has let this node in, or a roster has, because the others found it; the
+        other seeds are asked in the background.
 
         ``seeds``: those of the configuration, if nothing else is said; who was there when it last ran is asked as well. Without
         any, or with itself as the only one, it returns at once: the node is a cluster of its own, until somebody is found.
@@ -182,6 +183,7 @@ class ClusterNode(Face):
         if self._founding is not None:
             await self._founding.begin(listed, self._by_address())
         joined = self._joined = asyncio.get_running_loop().create_future() if seeds else None
+        self._was_voter = self._host is not None and self._host.core.voter
         if asked := self._host.remembered.beside(seeds) if self._host is not None else seeds:
             swim.join(now, asked)
             self._carry_out(swim)
@@ -440,8 +442,8 @@ class ClusterNode(Face):
                 self._changed(effect.member)
                 for stream in list(self._streams):
                     stream.put(effect)
-            case Joined() if joined:
-                joined.set_result(None)
+            case Joined():
+                self._is_in()
             case JoinRefused():
                 log.warning("%s was not let in by %s: %s", self.config.node_id, effect.seed, effect.why)
                 if effect.final and joined:
@@ -467,7 +469,14 @@ class ClusterNode(Face):
         if self._founding is not None and self._host is not None:
             self._founding.look(self._by_address())
             self._host.remembered.update(self.members(), self._host.voters)
+            if self._host.core.voter and not self._was_voter:
+                self._is_in()
         self._replace_ring()
+
+    def _is_in(self) -> None:
+        """Let in by a seed; or by a majority, which may know this node from an earlier life when all of its seeds are gone."""
+        if self._joined is not None and not self._joined.done():
+            self._joined.set_result(None)
 
     def _voters(self) -> Iterable[NodeId]:
         return self._host.voters if self._host is not None else ()

@@ -6,7 +6,7 @@ effect                  the shell
 Send                    seals the packet and sends it as one datagram; a datagram may be lost
 Stream                  sends it over a connection: to a new one, or back on the one that the request came by
 MemberChanged           updates the ring and tells whoever listens
-Joined                  we are let in: the list is here
+Joined                  a seed let us in: the list is here
 JoinRefused             logs why; if it is final, stops
 Displaced               another process runs under our name and outranks us: stops, loudly
 Left                    our leaving has been told: may close
@@ -53,9 +53,9 @@ class MemberChanged:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """``by`` let us in: a seed that we asked, or a member that knew us from before and found us itself."""
+    """``seed`` let us in."""
 
-    by: NodeId
+    seed: NodeId
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,6 @@ class Swim:
             self._view, order, self._outbox, self._timers, self.health, random, self.tuning, self.dropped
         )
         self._seeds = Seeds(self.tuning.interval_s, self.tuning.exchange_interval_s)
-        self._joined = False
         self._when_received, self._when_due = self._tables(prober)
         self._started_at = 0.0
         self._listed: tuple[Member, ...] = ()
@@ -176,7 +175,6 @@ class Swim:
     def join(self, now: float, seeds: Sequence[NodeAddress]) -> None:
         """Ask these addresses to let us in, until each has answered. Our own among them is skipped."""
         self._seeds.ask([seed for seed in seeds if seed != self.me.address])
-        self._joined = False
         self._timers.set(JOIN, now)
 
     def leave(self, now: float) -> None:
@@ -255,8 +253,6 @@ class Swim:
             self._outbox.stream(sender, packet.sender, self._everybody(answer=True))
         for claim in exchange.members:
             self._view.hear(now, claim)
-        if self._seeds and not self._joined and self._view.displaced_by is None:
-            self._let_in_by(packet.sender)  # no seed: it knew us from before, and each has the other's list now
 
     def _meet(self, now: float, sender: NodeAddress, packet: Packet) -> None:
         """Whoever writes to us and is not in our list is asked for theirs: we may have missed, or forgotten,
@@ -298,11 +294,7 @@ class Swim:
             # They know each other: no news to anybody but us. Had we known others, it would be.
             self._queue.clear()
             self._queue.add(self.me)
-        self._let_in_by(packet.sender)
-
-    def _let_in_by(self, member: NodeId) -> None:
-        self._joined = True
-        self._effects.append(Joined(member))
+        self._effects.append(Joined(packet.sender))
 
     def _on_refused(self, now: float, sender: NodeAddress, packet: Packet, no: Refused) -> None:
         if not self._seeds.asked(no.sequence):

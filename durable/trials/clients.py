@@ -85,6 +85,8 @@ class Clients(Law):
         self._steered = world.seed % STEERED_EVERY == 2
         self._paused: set[str] = set()
         """What somebody has ever asked to pause: an answer that is late may have done it since."""
+        self._over: set[str] = set()
+        """What somebody was told the end of."""
         self._bodies: set[tuple[Any, ...]] = set()
         """What ran: of which workflow, which call, in which life of which process, in which epoch of its partition."""
         self._ending = False
@@ -174,24 +176,30 @@ class Clients(Law):
     async def _act(self, client: ClusterClient, me: str, dice: Random, number: int) -> None:
         known = list(self.accepted)
         ledgers = [one for one in known if self.asked(one)[0] == "ledger"]
-        if self._steered and known and dice.random() < 0.2:
-            await self._steer(client, me, dice, dice.choice(known))
+        under_way = [one for one in known if one not in self._over]
+        if self._steered and under_way and dice.random() < 0.1:
+            await self._steer(client, me, dice, dice.choice(under_way))
             return
         what = dice.random()
         if ledgers and what < 0.3:
             word = f"{me}/{dice.choice((number, max(1, number - 1)))}"  # the last one again, perhaps: it counts once
+            if self._steered and dice.random() < 0.1:
+                word = END
             await self._send(client, me, dice.choice(ledgers), word, word)
         elif what < 0.5:
             await self._ask(client, me, dice.choice([*known, *self._shared]))
         else:
             own = placed(f"{me}-{number}", partitions_in(self.world))
-            await self._submit(client, me, dice.choice(self._shared) if dice.random() < 0.25 else own)
+            chosen = dice.choice(self._shared) if dice.random() < 0.25 else own
+            await self._submit(client, me, chosen)
+            if self._steered and dice.random() < 0.3:  # while its first calls run
+                await self._steer(client, me, dice, chosen)
 
     async def _submit(self, client: ClusterClient | ClusterNode, me: str, workflow_id: str) -> None:
         kind, n = self.asked(workflow_id)
         for _ in range(TRIES):
             submitting = client.submit(KINDS[kind][0], n, workflow_id=workflow_id)
-            if await self._do(me, "submit", workflow_id, (), submitting, lambda _: CREATED):
+            if await self._do(me, "submit", workflow_id, (kind,), submitting, lambda _: CREATED):
                 self.accepted.setdefault(workflow_id, me if me in self._clients else next(iter(self._clients)))
                 self._holds("answered means committed", workflow_id, (of(partition_of(workflow_id), STATUS, workflow_id),))
                 return
@@ -249,6 +257,7 @@ class Clients(Law):
             self._broken = LawBroken("one result", self.world, workflow_id, kind, n, told)
 
     def _ended(self, workflow_id: str, status: Status) -> None:
+        self._over.add(workflow_id)
         key = of(partition_of(workflow_id), STATUS, workflow_id)
         self._holds("answered means committed", workflow_id, (key,), status.value.encode())
 

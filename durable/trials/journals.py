@@ -9,7 +9,8 @@ law                         says
 one owner an epoch          R6: an epoch is led in one life of one process
 committed stays             an index of a partition is applied with the same entry on every disk, for ever
 written once                a row of a journal has one value, on every disk, and is not written before the row in front of it
-what is done stays so       an execution that has ended does so with one outcome
+a witness owns nothing      nor does it lead an epoch
+what is done stays so       an execution that has ended does so with one outcome, and on no disk does it run on
 sent after committed        a child begins, and a message lies in a mailbox, when the step that sends it is on stable storage
                             on a majority
 of logs                     see `durable.trials.logs`
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from durable.copies.rows import PREFIX, applied_index, log_key, log_prefix, state_key
 from durable.journal.codec import unpack_row
-from durable.journal.entries import FINISHED, Command, Start
+from durable.journal.entries import FINISHED, Command, Start, Status
 from durable.journal.keys import JOURNAL, MAIL, NODE, PARTITIONS, STATUS, of, parse_id, partition_of
 from durable.ports import Batch
 from durable.sim.checks import Law, LawBroken
@@ -53,7 +54,7 @@ class Journals(Law):
         self._owned: dict[str, dict[int, int]] = {}
         self._entries: dict[tuple[int, int], bytes] = {}
         self._rows: dict[bytes, bytes] = {}
-        self._ends: dict[bytes, bytes] = {}
+        self._ends: dict[bytes, tuple[Status, bytes | None]] = {}
         self._mail: set[bytes] = set()
         self._broken: LawBroken | None = None
         self._logs = Logs(world)
@@ -70,6 +71,8 @@ class Journals(Law):
             return
         before, now = self._owned[process.name], dict(host.owned_now)
         self._owned[process.name] = now
+        if now and process.name in host.core.roster.witnesses:
+            raise LawBroken("a witness owns nothing", self.world, process, *now)
         for partition, counter in now.items():
             if before.get(partition) != counter:
                 life = self._led.setdefault((partition, counter, process.name), process.life)
@@ -143,10 +146,13 @@ class Journals(Law):
 
     def _status(self, machine: Machine, key: bytes, value: bytes) -> None:
         row = STATUS_ROW.unpack(value)
-        ended = row.output_json if row.status in FINISHED else None
         before = self._ends.get(key)
-        if ended is not None and self._ends.setdefault(key, ended) != ended:
-            raise LawBroken("what is done stays so", self.world, machine.name, key, before, ended)
+        if row.status in FINISHED:
+            ended = row.status, row.output_json
+            if self._ends.setdefault(key, ended) != ended:
+                raise LawBroken("what is done stays so", self.world, machine.name, key, before, ended)
+        elif before is not None and (had := machine.disk.get(key)) and STATUS_ROW.unpack(had).status in FINISHED:
+            raise LawBroken("what is done stays so", self.world, machine.name, key, before, row.status)
 
     # What is asked by others
 

@@ -14,6 +14,7 @@ from plantedlaws import PLANTED
 from durable.sim.faults import FAULTS
 from durable.trials.clients import STEERED_EVERY
 from durable.trials.runs import SCENES, Played, play
+from durable.trials.workloads import WITNESSED_EVERY
 
 WORKFLOWS = SCENES["workflows"]
 LATE = replace(WORKFLOWS, kinds={kind: FAULTS[kind] for kind in ("delay", "one-way cut", "pause")})
@@ -38,6 +39,10 @@ def steered(seed: int) -> Played:
     return play(STEERED_EVERY * seed - 3)
 
 
+def witnessed(seed: int) -> Played:
+    return play(WITNESSED_EVERY * seed - 4)
+
+
 FOUND: dict[str, tuple[Callable[[int], Played], int]] = {
     "nothing twice": (breeze, 4),
     "one result": (breeze, 2),
@@ -45,6 +50,7 @@ FOUND: dict[str, tuple[Callable[[int], Played], int]] = {
     "the story adds up, of pauses": (steered, 4),
     "the story adds up, of cancels": (steered, 4),
     "equal replicas": (storm, 2),
+    "a witness owns nothing": (witnessed, 2),
     "a promise never falls": (storm, 2),
     "what is done stays so": (storm, 2),
 }

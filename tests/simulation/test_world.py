@@ -368,6 +368,17 @@ def test_a_node_whose_seeds_are_gone_and_whose_disk_was_lost_is_let_in_by_those_
         assert world.run_until(lambda: len(world.node("node-3")._host.owned_now) > 0, 120.0)
 
 
+def test_a_node_whose_only_seed_does_not_exist_has_not_joined_though_another_has_joined_by_it() -> None:
+    """A mistyped seed is not to look as if all were well."""
+    with SimWorld(5, make_node=make_runner) as world:
+        world.machine("ghost")
+        world.start("node-1", seeds=("ghost",))
+        world.start("node-2", seeds=("node-1",))
+        world.run(100.0)
+        assert [line.split()[1] for line in world.trace if "has joined" in line] == ["node-2"]
+        assert "no seed has let it in yet" in world.node("node-1").waits_for()
+
+
 def test_who_has_left_says_goodbye_on_its_connections() -> None:
     with SimWorld(6) as world:
         world.start_converged(3)

@@ -110,31 +110,6 @@ def test_every_seed_is_asked_until_each_has_answered_once() -> None:
     assert [at for at, _ in asked[:6]] == [1.0, 3.0, 7.0, 15.0, 31.0, 61.0]
 
 
-def test_a_member_that_knew_us_from_before_lets_us_in_where_no_seed_is_left_and_the_seeds_are_asked_on() -> None:
-    swim = member()
-    swim.join(0.0, [NodeAddress("gone")])
-    swim.tick(0.0)
-    swim.effects()
-    told = Exchange((claim("a"), claim("b"), claim("me", boot=0, status=DEAD)), {}, answer=False)
-    for at in (0.5, 0.6):
-        swim.receive(at, NodeAddress("a"), Packet("durable", NodeId("a"), 1, told))
-    assert [effect for effect in swim.effects() if isinstance(effect, Joined)] == [Joined(NodeId("a"))]
-    assert {one.node_id for one in swim.members() if one.status is ALIVE} == {"me", "a", "b"}
-    swim.tick(1.0)
-    assert "gone" in {to for to, message in streams(swim) if isinstance(message, Join)}
-
-
-@pytest.mark.parametrize("why", ["other settings", "another has our name", "nobody was asked"])
-def test_a_list_lets_nobody_in_who_would_not_be_let_in_by_its_sender(why: str) -> None:
-    swim = member(settings={"partitions": "256"})
-    if why != "nobody was asked":
-        swim.join(0.0, [NodeAddress("gone")])
-    holder = claim("me", host="elsewhere", boot=9) if why == "another has our name" else claim("me")
-    settings = {"partitions": "64" if why == "other settings" else "256"}
-    swim.receive(0.5, NodeAddress("a"), Packet("durable", NodeId("a"), 1, Exchange((claim("a"), holder), settings, answer=False)))
-    assert not [effect for effect in swim.effects() if isinstance(effect, Joined)]
-
-
 def test_a_refusal_for_good_ends_the_asking_and_one_for_now_does_not() -> None:
     for final in (True, False):
         swim = member()
