@@ -112,7 +112,8 @@ class ReplicatedLog:
         self._queued: dict[int, deque[tuple[Batch, asyncio.Future[None]]]] = {}
         self._rounds: dict[int, deque[tuple[int, asyncio.Future[None]]]] = {}
         self._held: list[tuple[NodeId, Message]] = []
-        self._written = self._synced = 0
+        self._written, self._synced = 0, -1
+        """Marks. Not even what was found is known to be on the disk: a process that died may have left it with the system only."""
         self._watchers: list[asyncio.Event] = []
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None

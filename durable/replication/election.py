@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 from durable.copies.messages import ZERO, Behind, Epoch, HandOver, Prepare, PreVote, PreVoted, Promise, Refused
 from durable.membership.member import NodeId
-from durable.replication.home import PROMISED
+from durable.replication.home import PROMISED, doubled
 from durable.replication.transfer import Kind, Transfer
 
 if TYPE_CHECKING:
@@ -38,16 +38,6 @@ if TYPE_CHECKING:
 
 PATIENCE_INTERVALS = 4
 """How many gossip intervals a candidacy may take, if the one before it came to an owner."""
-DOUBLINGS_MAX = 4
-
-
-def doubled(times: int) -> int:
-    """By what a wait is multiplied after so many failures.
-
-    >>> [doubled(times) for times in (-1, 0, 1, 3, 9)]
-    [1, 1, 2, 8, 16]
-    """
-    return 1 << min(max(times, 0), DOUBLINGS_MAX)
 
 
 class Stage(IntEnum):
@@ -100,7 +90,7 @@ class Election:
         replica, home = self.replica, self.replica.home
         if not home.standing or home.me in home.witnesses or replica.owner is not None:
             return False
-        return replica.may_vote() and replica.superseded <= replica.generation
+        return replica.may_vote()
 
     def consider(self) -> None:
         """A few times in a gossip interval: is it time to campaign, to give up, or to ask again?"""

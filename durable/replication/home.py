@@ -27,6 +27,16 @@ if TYPE_CHECKING:
 
 PROMISED = -1
 """In place of an index: what became durable is a promise."""
+DOUBLINGS_MAX = 4
+
+
+def doubled(times: int) -> int:
+    """By what a wait is multiplied after so many failures.
+
+    >>> [doubled(times) for times in (-1, 0, 1, 3, 9)]
+    [1, 1, 2, 8, 16]
+    """
+    return 1 << min(max(times, 0), DOUBLINGS_MAX)
 
 
 class Home:

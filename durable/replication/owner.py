@@ -32,7 +32,7 @@ from durable.copies.rows import Seal, encode_entry, encode_row
 from durable.errors import NoQuorum, NotOwner, Overloaded, ValueTooLarge
 from durable.membership.member import NodeId
 from durable.ports import Batch
-from durable.replication.election import doubled
+from durable.replication.home import doubled
 
 if TYPE_CHECKING:
     from durable.replication.replica import Replica

@@ -337,13 +337,13 @@ class Replica:
             return
         if self.next_generation:
             self.move = Move(self, self.next_generation, self.next_members, self.log.last, hand_over=False)
-        else:
+        elif self.generation > 1:  # who lacks the first one, as nobody should, asks
             self.offer_beginning()
 
     def offer_beginning(self) -> None:
         """R8. Nobody has owned this generation yet, so this log is what it began with: whoever lacks it may have it from here."""
         held = self.ready and not self.next_generation and self.is_member(self.home.me)
-        if held and self.log_epoch == ZERO and self.generation > 1 and self.move is None and self.partition != ROSTER:
+        if held and self.log_epoch == ZERO and self.generation and self.move is None and self.partition != ROSTER:
             self.home.quiet.stir(self)
             self.move = Move(self, self.generation, self.members, self.log.last, hand_over=False)
 

@@ -382,10 +382,10 @@ class Replication:
         if self._beats % BEATS == 0:
             self._long_beat()
         self._beats += 1
-        quiet, patience_s = self.home.quiet, self.tuning.gossip_interval_s
+        quiet = self.home.quiet
         self._digests.miss_owners()
         for replica in list(quiet.restless.values()):
-            if replica.transfer is not None and now - replica.transfer.heard_at > patience_s:
+            if replica.transfer is not None and replica.transfer.is_overdue():
                 self._urge(replica)
             if replica.owner is None:
                 replica.election.consider()

@@ -101,7 +101,7 @@ class Planner:
         self._spent: dict[NodeId, float] = {}
         """For how long its plans came no nearer before they were given up, since it was put off the last time."""
         self.begun: dict[NodeId, None] = {}
-        """Who is known to have heard of a roster, and so has begun what is its own."""
+        """Who is known to have a roster on its disk, and so has begun what is its own."""
         self._number = 0
         self.plan: Plan | None = None
 
@@ -184,10 +184,17 @@ class Planner:
                 ready |= some
         if len(ready) > self._most:
             self._most, self._grew_at = len(ready), home.now
-        if roster.version > 1 or self.begun.keys() >= roster.voters.keys() - {home.me}:
-            waits_s = home.tuning.planning_patience_s
-            ready.update(n for n in range(partitions) if home.now - max(self._owned_at.get(n, 0.0), self._planned_at) > waits_s)
+        ready.update(self._without_owner(roster, partitions))
         return len(ready) >= partitions
+
+    def _without_owner(self, roster: Roster, partitions: int) -> list[int]:
+        """Partitions that are not waited for: nobody has owned them for long, and what they begin with is somewhere."""
+        now, waits_s = self._home.now, self._home.tuning.planning_patience_s
+        long = [n for n in range(partitions) if now - max(self._owned_at.get(n, 0.0), self._planned_at) > waits_s]
+        if roster.version > 1 or not long:
+            return long
+        sets, begun = replica_sets(roster), {*self.begun, self._home.me}
+        return [n for n in long if not begun.isdisjoint(sets[n])]
 
     def _count_waiting(self) -> None:
         """No further partition has got ready for long: whoever was put off less comes first; then this one has twice as long."""

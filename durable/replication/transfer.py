@@ -35,6 +35,7 @@ from durable.copies.messages import ZERO, BaseHeld, Epoch, Fetch, Members, Piece
 from durable.copies.rows import ROSTER, applied_row, is_entry, log_key, log_prefix
 from durable.membership.member import NodeId
 from durable.ports import Write
+from durable.replication.home import doubled
 
 if TYPE_CHECKING:
     from durable.replication.replica import Replica
@@ -53,7 +54,7 @@ class Transfer:
     """One log under way. ``end`` is the last index staged; complete when it has reached ``floor``."""
 
     __slots__ = ("bytes", "commit", "end", "entries", "epoch", "floor", "generation", "heard_at", "kind", "log_epoch", "members",
-                 "number", "replica", "rows", "snapshot_index", "source", "start", "tries")  # fmt: skip
+                 "number", "replica", "restarts", "rows", "snapshot_index", "source", "start", "tries")  # fmt: skip
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class Transfer:
         self.entries: list[bytes] = []
         self.commit = replica.commit
         self.rows: list[tuple[bytes, bytes]] | None = None
-        self.snapshot_index = self.number = self.bytes = self.tries = 0
+        self.snapshot_index = self.number = self.bytes = self.tries = self.restarts = 0
         self.heard_at = replica.home.now
 
     @property
@@ -93,10 +94,16 @@ class Transfer:
         self.replica.transfer = self
         self._go_on()
 
+    def is_overdue(self) -> bool:
+        """Nothing has come for a while: twice as long after each restart, or a slow link would never get to the end."""
+        home = self.replica.home
+        return home.now - self.heard_at > doubled(self.restarts) * home.tuning.gossip_interval_s
+
     def again(self) -> None:
         """Nothing came for a while: ask for what is missing."""
         if self.number:  # in the middle of a snapshot: from its beginning
             self.rows, self.number, self.bytes = None, 0, 0
+            self.restarts += 1
         self.tries += 1
         self.heard_at = self.replica.home.now
         self._ask()

@@ -75,6 +75,9 @@ class Voters:
         self.planner = Planner(home)
         self._planned: _Planned | None = None
         self._told_at: dict[NodeId, float] = {}
+        self._saved = loaded.roster.version if loaded.roster is not None else 0
+        """The version of the roster that is on stable storage here: others count on what came with it."""
+        self._saving = 0, self._saved
         self._at_rest = -1
         """The count of changes at which every partition was where the roster says."""
         if loaded.roster is not None:
@@ -127,7 +130,9 @@ class Voters:
         """The first message of every frame."""
         home, roster = self.home, self.roster
         stands = home.standing and not self.witness
-        return Hello(home.store_id, roster.cluster_id if roster else b"", roster.version if roster else 0, stands)
+        if home.synced_mark >= self._saving[0]:
+            self._saved = self._saving[1]
+        return Hello(home.store_id, roster.cluster_id if roster else b"", self._saved, stands)
 
     def peers(self) -> list[NodeId]:
         """Everybody alive, and every voter."""
@@ -185,7 +190,8 @@ class Voters:
         self._use(roster)
         if roster.version == 1 and self.voter:
             writes += first_states(home, self.replicas, self.sets, self.replica_class, applied)
-        home.persist(writes)  # in one batch: a roster without the copies that go with it would be a cluster without data
+        mark = home.persist(writes)  # in one batch: a roster without the copies that go with it would be a cluster without data
+        self._saving = mark, roster.version
         self.planner.forget()
         if self.voter:
             self.wishes.setdefault(home.me, AskChange(home.me, home.store_id, self.witness))
@@ -289,7 +295,7 @@ class Voters:
             self.foreign.add(sender)
             return
         self.foreign.discard(sender)
-        if hello.roster_version:
+        if hello.roster_version and roster is not None and roster.voters.get(sender) == hello.store_id:
             self.planner.begun[sender] = None
         if hello.stands == (sender in home.resting):
             home.changes += 1

@@ -287,6 +287,26 @@ def test_a_majority_of_others_commits_while_the_own_disk_is_slow_and_none_commit
     with_net(body)
 
 
+def test_what_was_found_is_not_answered_for_before_the_first_fsync() -> None:
+    """A process that was killed leaves rows that a power failure would still take. Seed 60000731 of `durable.sim`."""
+
+    async def body(net: Net) -> None:
+        disk = SlowSyncer()
+        disk.by_itself = False
+        node = net.add(A, syncer=disk)
+        net.add(B)
+        node.log.tell(lambda now: node.log.core.home.send_synced(B, Ack(7, 1, (1, B), 3)))
+        await asyncio.sleep(0)
+        assert len(disk.waiting) == 1 and not net.frames
+        disk.finish()
+        assert [message for _, _, frame in net.frames for message in decode(frame)[1:]] == [Ack(7, 1, (1, B), 3)]
+        node.log.tell(lambda now: node.log.core.home.send_synced(B, Ack(7, 1, (1, B), 3)))
+        await asyncio.sleep(0)
+        assert len(net.frames) == 2, "nothing was written since: it is on the disk"
+
+    with_net(body)
+
+
 def test_appends_past_the_bound_wait_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "TUNING", replace(TUNING, in_flight_entries_max=3))
 
