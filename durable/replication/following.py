@@ -155,7 +155,7 @@ def on_base(replica: Replica, sender: NodeId, base: Base) -> None:
     if home.suspect:
         return
     if replica.known_generation >= base.generation:
-        if replica.known_generation == base.generation and not replica.is_member(home.me):
+        if replica.known_generation == base.generation and base.members.get(home.me) != home.store_id:
             return  # R7. Its rows are of a disk that lost something, and not of the member that is asked
         home.send_synced(sender, BaseHeld(replica.partition, base.generation))
         return

@@ -65,7 +65,8 @@ class Move:
         self._judge()
 
     def on_held(self, sender: NodeId, held: BaseHeld) -> None:
-        if held.generation == self.generation and sender in self.members:
+        disk = self.members.get(sender)
+        if held.generation == self.generation and disk is not None and self.replica.home.stores.get(sender, disk) == disk:
             self.holders.add(sender)
             self._judge()
 

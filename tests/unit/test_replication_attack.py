@@ -174,6 +174,27 @@ def test_a_copy_that_was_deleted_says_where_the_partition_went_and_not_that_nobo
     assert node.told(C, PreVote(0, 1, 7)) == [Superseded(0, 2, after)]
 
 
+def test_an_old_disk_does_not_answer_for_the_one_that_the_next_generation_counts_on() -> None:
+    """It holds what the old generation ended with; the member is another disk of the same node, which may hold nothing."""
+    after = {B: MEMBERS[B], D: b"disk-d", A: b"another disk of a"}
+    node = Alone()
+    node.told(B, Sync(0, 1, (1, B), MEMBERS, 0, 0))
+    node.told(B, Append(0, 1, (1, B), 0, [entry(b"1"), encode_row(Seal(2, after))], 2))
+    assert node.replica.next_generation == 2
+    assert BaseHeld(0, 2) not in node.told(D, Base(0, 2, after, 2, (1, B), True))
+
+
+def test_what_a_disk_holds_does_not_count_when_its_node_speaks_with_another() -> None:
+    node = Alone()
+    after = {B: MEMBERS[B], C: MEMBERS[C], D: b"another disk of d"}
+    node.told(B, Sync(0, 1, (1, B), MEMBERS, 0, 0))
+    node.told(B, Append(0, 1, (1, B), 0, [entry(b"1"), encode_row(Seal(2, after))], 2))
+    node.told(D, BaseHeld(0, 2))
+    node.told(D, Hello(b"another disk of d", b"", 1, True))
+    node.told(B, BaseHeld(0, 2))
+    assert node.replica.log.last == 2, "one holder is known, and this copy is needed"
+
+
 def test_who_hears_of_a_move_without_members_still_learns_of_the_real_one() -> None:
     node = Alone()
     node.told(B, Superseded(0, 2, {}))
