@@ -276,10 +276,11 @@ class Found(Struct, frozen=True, array_like=True, tag=22):
 
 
 class Accepted(Struct, frozen=True, array_like=True, tag=23):
-    """Birth: on stable storage, I will be in no other first roster than that of this list."""
+    """Birth: on stable storage, I will be in no other first roster than that of this list. ``asked_by``: the disk of who asked."""
 
     founders: tuple[_Name, ...]
     witness: bool
+    asked_by: _Store
 
 
 class RosterNews(Struct, frozen=True, array_like=True, tag=24):

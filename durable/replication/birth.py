@@ -37,7 +37,8 @@ class Birth:
         self._promised = found
         """On stable storage, or on its way: the list that was accepted."""
         self._wanted: Found | None = None
-        self._accepted: dict[NodeId, bool] = {}
+        self._accepted: dict[NodeId, tuple[bool, bytes]] = {}
+        """Whether it is a witness, and the disk that it has promised with."""
         self._mark = 0
         self.decided: Roster | None = None
 
@@ -72,11 +73,14 @@ class Birth:
         if found != self._wanted or sender != found.founders[0]:
             home.dropped["another birth"] += 1
         elif self._accept(found):
-            home.send_synced(sender, Accepted(found.founders, self._witness))
+            home.send_synced(sender, Accepted(found.founders, self._witness, home.stores.get(sender, b"")))
 
     def on_accepted(self, sender: NodeId, accepted: Accepted) -> None:
-        if self._wanted is not None and accepted.founders == self._wanted.founders and sender in self.founders:
-            self._accepted[sender] = accepted.witness
+        home = self._home
+        if accepted.asked_by != home.store_id:
+            home.dropped["another birth"] += 1  # an earlier disk of this node asked, and may have founded a cluster
+        elif self._wanted is not None and accepted.founders == self._wanted.founders and sender in self.founders:
+            self._accepted[sender] = accepted.witness, home.stores.get(sender, b"")
             self.settle(self._mark)
 
     def settle(self, synced_mark: int) -> None:
@@ -84,15 +88,15 @@ class Birth:
         found, home = self._wanted, self._home
         if found is None or self._promised != found or home.me != found.founders[0] or synced_mark < self._mark:
             return
-        others = [node for node in found.founders if node != home.me]
-        if all(node in self._accepted for node in others):
-            self._accepted[home.me] = self._witness
-            self.decided = self.first_roster({node: home.stores[node] for node in found.founders})
+        self._accepted = {node: said for node, said in self._accepted.items() if home.stores.get(node) == said[1]}
+        self._accepted[home.me] = self._witness, home.store_id
+        if all(node in self._accepted for node in found.founders):
+            self.decided = self.first_roster({node: self._accepted[node][1] for node in found.founders})
 
     def first_roster(self, voters: Members) -> Roster:
         """Roster 1, with an id that no other cluster has."""
         home = self._home
         cluster_id = home.random.getrandbits(128).to_bytes(16, "big")
-        accepted = self._accepted or {home.me: self._witness}
-        witnesses = tuple(node for node in voters if accepted.get(node, False))
+        accepted = self._accepted or {home.me: (self._witness, home.store_id)}
+        witnesses = tuple(node for node in voters if node in accepted and accepted[node][0])
         return Roster(1, cluster_id, dict(sorted(voters.items())), witnesses, home.tuning.settings)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from replicacluster import Cluster
+from replicacluster import Cluster, Disk
 
+from durable.copies.messages import Accepted, decode
 from durable.membership.member import NodeId
 
 
@@ -84,6 +85,35 @@ def test_a_node_that_knows_a_cluster_vetoes_another_birth() -> None:
     cluster.run(3)
     assert cluster.core("a").roster == cluster.core("b").roster
     assert not cluster.core("a").voter
+
+
+def test_a_word_that_was_given_to_a_disk_since_lost_founds_no_second_cluster() -> None:
+    """The first founder, its disk wiped, asks anew; an answer to its first question, late or doubled, is not one to the second."""
+    cluster, late = Cluster("a", "b", "c", partitions=2), list[bytes]()
+    carry = cluster.carry
+
+    def keep(sender: NodeId, to: NodeId, frame: bytes) -> None:
+        if (sender, to) == ("b", "a") and any(isinstance(message, Accepted) for message in decode(frame)):
+            late.append(frame)
+        carry(sender, to, frame)
+
+    cluster.carry = keep  # type: ignore[method-assign]
+    cluster.birth("a", "b", "c")
+    cluster.run(5, until=lambda: cluster.core("a").roster is not None)
+    cluster.cut("c", "ab")
+    cluster.run(10, until=cluster.all_owned)
+    first = cluster.core("b").roster
+    cluster["a"].stop()
+    cluster["a"].disk = Disk(b"another disk of a")
+    cluster.cuts.clear()
+    cluster.cut("b", "ac")
+    cluster.start("a")
+    cluster.birth("a", "b", "c")
+    cluster["a"].receive(NodeId("b"), late[0])
+    cluster.run(20)
+    assert rosters(cluster) == [None, first, None]
+    cluster.cuts.clear()
+    cluster.run(60, until=lambda: rosters(cluster) == [first] * 3)
 
 
 @pytest.mark.parametrize("how", ["birth", "bootstrap"])
