@@ -38,8 +38,9 @@ def take_up(
 ) -> None:
     """An operation that the journal has and whose answer it lacks: go on with it."""
     kind, number = command.entry_type, pending.sequence_number
-    if number in execution.calls:
-        return  # it was paused, and this call still runs: its answer comes
+    if number in execution.calls:  # it was paused, and this call still runs: its answer comes, and a retry is of this operation
+        execution.calls[number].operation = execution.working[number] = pending
+        return
     last = execution.attempts.get(number)
     if kind is EntryType.CALL and last is not None and _waits_for_retry(execution, last, storage, now_ms):
         back_off(execution, number, last.next_at_ms, batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from nodes import Gate, asynchronous, held, open_node, reached, turns, until
 
 from durable import Context, RetryPolicy, Status, function, workflow
@@ -222,3 +223,30 @@ async def test_cancelling_a_paused_execution_runs_none_of_its_functions() -> Non
         await handle.cancel()
         await reached(handle, Status.CANCELLED)
         assert after == []
+
+
+@pytest.mark.parametrize("delay_s", [0.01, 1.0])
+@asynchronous
+async def test_a_function_that_fails_after_pause_and_resume_is_tried_again(delay_s: float) -> None:
+    """Soon, by a timer in memory, or later, by a durable one: each is of the operation that the resume made anew."""
+    gate = Gate()
+
+    @function("pause-fails", retry=RetryPolicy(initial_delay=delay_s, jitter=0.0, max_attempts=2))
+    async def body() -> int:
+        run = await gate.wait()
+        if run == 1:
+            raise ValueError("not yet")
+        return run
+
+    @workflow("pause-nine")
+    async def nine(ctx: Context) -> int:
+        return await ctx.call(body)
+
+    async with await open_node() as runtime:
+        handle = await runtime.submit(nine, workflow_id="p9")
+        await gate.entered()
+        await handle.pause()
+        await handle.resume()
+        await until(lambda: runtime._engine.live["p9"].machine, "the resume")
+        gate.open()
+        assert await handle.result(timeout=5) == 2
