@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 import pytest
-from nodes import asynchronous, held, open_node, reached, until
+from nodes import asynchronous, held, open_node, reached, turns, until
 
 from durable import (
     Context,
@@ -22,6 +22,11 @@ from durable.journal import keys
 @workflow("ends-echo")
 async def echo(ctx: Context) -> str:
     return await ctx.receive("box", str)
+
+
+@workflow("ends-started")
+async def started(ctx: Context, child_id: str) -> str:
+    return await ctx.start(echo, workflow_id=child_id)
 
 
 @workflow("ends-nap")
@@ -95,3 +100,27 @@ async def test_a_diverged_execution_can_be_cancelled_and_takes_its_timers_and_ch
         assert not [timer for timer in runtime._engine.storage.timers(partition, 0, 2**62) if timer[1] == "s11"]
         with pytest.raises(MailRefused):
             await handle.send("b")
+
+
+@asynchronous
+async def test_cancelling_a_child_whose_id_was_taken_leaves_whoever_has_it_alone() -> None:
+    @workflow("ends-gives-up")
+    async def gives_up(ctx: Context, other: str) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+            group.create_task(ctx.start(echo, workflow_id=other))
+
+    async def fails() -> None:
+        raise ValueError("the other one failed")
+
+    async with await open_node() as runtime:
+        submitted = await runtime.submit(echo, workflow_id="s12-submitted")
+        parent = await runtime.submit(started, "s12-started", workflow_id="s12")
+        await until(lambda: runtime._engine.storage.status("s12-started"), "the child began")
+        for other in ("s12-submitted", "s12-started"):
+            with pytest.raises(WorkflowFailed):
+                await (await runtime.submit(gives_up, other)).result(timeout=5)
+            await turns(50)
+            assert await runtime.handle(other).status() is Status.WAITING
+            await runtime.handle(other).send("box", "alive")
+        assert await submitted.result(timeout=5) == await parent.result(timeout=5) == "alive"
