@@ -25,7 +25,7 @@ from durable.errors import (
     WorkflowError,
     WorkflowNotFound,
 )
-from durable.journal import keys
+from durable.journal import forks, keys
 from durable.journal.entries import CANCEL, Attempt, Envelope, Failure, Row, Start, Status, StatusRow, WorkflowMetadata
 from durable.runtime import admin, births
 from durable.runtime.answer import Answer
@@ -74,7 +74,11 @@ class LocalDesk:
 
     async def rows_before(self, workflow_id: str, at: int) -> list[Row]:
         storage = self._engine.storage
-        return await self._read(workflow_id, lambda row: births.rows_before(storage, workflow_id, row, at))
+
+        def read(row: StatusRow) -> list[Row]:
+            return forks.rows_before(workflow_id, storage.raw_rows(workflow_id, row.incarnation, row.run), at)
+
+        return await self._read(workflow_id, read)
 
     async def fork(self, new_id: str, at: int, rows: list[Row], request_id: str) -> None:
         engine = self._engine

@@ -221,7 +221,7 @@ class Execution:
             self.first_started_ms.setdefault(attempt.sequence_number, attempt.started_at_ms)
             self.side_keys.append(attempt_write(self.workflow_id, self.incarnation, self.run, attempt)[0])
         sends = {
-            number: ANY.decode(command.input_json)[0]
+            number: machine.receiver(number, ANY.decode(command.input_json)[0])
             for number, command in enumerate(recorded)
             if command.entry_type is EntryType.SEND
         }
