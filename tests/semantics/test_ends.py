@@ -17,6 +17,7 @@ from durable import (
     workflow,
 )
 from durable.journal import keys
+from durable.workflows.definition import REGISTRY
 
 
 @workflow("ends-echo")
@@ -124,3 +125,35 @@ async def test_cancelling_a_child_whose_id_was_taken_leaves_whoever_has_it_alone
             assert await runtime.handle(other).status() is Status.WAITING
             await runtime.handle(other).send("box", "alive")
         assert await submitted.result(timeout=5) == await parent.result(timeout=5) == "alive"
+
+
+@pytest.mark.parametrize("how", ["paused", "diverged", "unregistered"])
+@asynchronous
+async def test_cancelling_a_parent_ends_a_child_that_does_not_run(how: str) -> None:
+    variant = ["a"]
+
+    @workflow("ends-still")
+    async def still(ctx: Context) -> None:
+        ctx.start(echo, workflow_id="s13-grandchild")
+        await ctx.receive(variant[0])
+
+    @workflow("ends-family")
+    async def family(ctx: Context) -> None:
+        await ctx.start(still, workflow_id="s13-child")
+
+    async with await open_node(park_after=0.0) as runtime:
+        handle = await runtime.submit(family, workflow_id="s13")
+        await until(lambda: not runtime._engine.live and runtime._engine.storage.status("s13-grandchild"), "parking")
+        child = runtime.handle("s13-child")
+        if how == "paused":
+            await child.pause()
+        elif how == "diverged":
+            variant[0] = "b"
+            await child.send("b")
+            await reached(child, Status.DIVERGED)
+        else:
+            del REGISTRY.workflows["ends-still"]
+        await handle.cancel()
+        for name in ("s13-grandchild", "s13-child", "s13"):
+            with pytest.raises(WorkflowCancelled):
+                await runtime.handle(name).result(timeout=5)
