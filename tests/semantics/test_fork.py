@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import msgspec
 import pytest
 from nodes import Gate, asynchronous, open_node, reached, turns, until
 
@@ -19,7 +20,8 @@ from durable import (
     function,
     workflow,
 )
-from durable.journal import keys
+from durable.journal import forks, keys
+from durable.journal.entries import EntryType
 from durable.storage import InMemoryStore
 
 
@@ -195,6 +197,26 @@ async def test_a_fork_talks_to_its_own_child_and_not_to_its_origins() -> None:
         assert await fork.result(timeout=5) == ["fork", "of the fork", "end"]
         assert await again.result(timeout=5) == ["of the third", "end"]
         assert len({json.loads(str((await each.journal())[3].output_json)) for each in (origin, fork)}) == 2
+
+
+@asynchronous
+async def test_a_fork_whose_start_names_no_child_of_its_own_replays_what_it_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So were they begun once: their journals say that they wrote to their origin's child."""
+    start_of = forks.start_of
+    monkeypatch.setattr(forks, "start_of", lambda *args: msgspec.structs.replace(start_of(*args), restarted=()))
+    async with await open_node(park_after=0.0) as runtime:
+        origin = await runtime.submit(talks, workflow_id="f12")
+        await waits_for(origin, 2)
+        fork = await origin.fork(at=1, workflow_id="other-f12")
+        await fork.send("go", "fork")
+        await waits_for(fork, 5)
+        await until(lambda: not runtime._engine.live, "parking")
+        await fork.send("go", "again")
+        assert await origin.status() is Status.WAITING
+        await waits_for(fork, 7)
+        told = [json.loads(entry.input_json)[0] for entry in await fork.journal() if entry.entry_type is EntryType.SEND]
+        assert len(told) == 3
+        assert all(one.startswith("f12.") for one in told)
 
 
 @asynchronous
