@@ -102,7 +102,8 @@ class Start(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="s"):
 
     ``seed`` decides what ``ctx.random`` gives, ``child_base`` begins the ids of children. A fork keeps the seed of its
     origin, and for its first ``forked_at`` commands, which are recorded, also the bases that those were made with:
-    ``origin_child_bases`` holds ``(until, base)`` of the origin, its origin, and so on.
+    ``origin_child_bases`` holds ``(until, base)`` of the origin, its origin, and so on. Children that ran where it was forked
+    it starts anew: ``restarted`` holds ``(at, base, commands)``, what those children are called from command ``at`` on.
     """
 
     workflow: str
@@ -119,6 +120,19 @@ class Start(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="s"):
     parent: Address | None = None
     state: dict[str, bytes] = {}
     checkpoint: bytes | None = None
+    restarted: tuple[tuple[int, str, tuple[int, ...]], ...] = ()
+
+    def child_id(self, number: int, recorded_id: str, made: int) -> str:
+        """The id of the child of command ``number``, for code that has made ``made`` commands.
+
+        >>> fork = Start("greet", 1, b"null", 0, "3.11", b"01234567", forked_at=3, restarted=((3, "fork", (1,)),))
+        >>> fork.child_id(1, "child", 2), fork.child_id(1, "child", 3), fork.child_id(2, "other", 3)
+        ('child', 'fork.1', 'other')
+        """
+        for at, base, commands in self.restarted:
+            if at <= made and number in commands:
+                recorded_id = f"{base}.{number}"
+        return recorded_id
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="c"):

@@ -9,16 +9,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from durable.errors import JournalCorrupted, ValueTooLarge, WorkflowError
-from durable.journal import failures, keys
-from durable.journal.codec import CorruptRow, pack, unpack_row
-from durable.journal.entries import Address, Command, Row, Start, Status, StatusRow
-from durable.journal.journal import decode_rows
+from durable.errors import JournalCorrupted, ValueTooLarge
+from durable.journal import failures, forks, keys
+from durable.journal.codec import pack
+from durable.journal.entries import Address, Row, Start, Status, StatusRow
 from durable.ports import Write
 from durable.runtime.execution import PYTHON, Execution, child_base
-from durable.storage.node import TOMBSTONE_MS, NodeStorage, journal_prefix
+from durable.storage.node import TOMBSTONE_MS, journal_prefix
 from durable.workflows.machine import Outcome, WorkflowMachine
 
 if TYPE_CHECKING:
@@ -141,44 +138,12 @@ def forget_the_long_purged(engine: Engine, partition: int) -> None:
             engine.batches.of(partition).writes.extend((key, None) for key in known)
 
 
-def rows_before(storage: NodeStorage, workflow_id: str, status: StatusRow, at: int) -> list[Row]:
-    """The rows before command ``at``. What stands behind is not read: a journal may be forked before a corrupt entry."""
-    raw = storage.raw_rows(workflow_id, status.incarnation, status.run)
-    rows: list[Row] = []
-    commands = 0
-    for data in raw:
-        try:
-            row = unpack_row(data)
-        except CorruptRow:
-            if commands < at or not rows:
-                decode_rows(workflow_id, raw)  # raises, and names the row
-            return rows
-        if isinstance(row, Command):
-            if commands == at:
-                return rows
-            commands += 1
-        rows.append(row)
-    if not 0 <= at <= commands:
-        raise WorkflowError(
-            f"{workflow_id!r} has {commands} operations; it can be forked at 0 to {commands}, not at {at}. Nothing was forked."
-        )
-    return rows
-
-
 def fork(engine: Engine, new_id: str, at: int, rows: list[Row], request_key: bytes) -> None:
     """Begin a new execution with the rows of another one before command ``at``; it starts when they are durable."""
     start, *kept = rows
     assert isinstance(start, Start)
     incarnation = engine.entropy.random_bytes(8)
-    forked = msgspec.structs.replace(
-        start,
-        incarnation=incarnation,
-        run=0,
-        parent=None,
-        child_base=child_base(new_id, incarnation, 0),
-        origin_child_bases=(*(old for old in start.origin_child_bases if old[0] < at), (at, _base_before(start, at))),
-        forked_at=at,
-    )
+    forked = forks.start_of(start, kept, at, incarnation, child_base(new_id, incarnation, 0))
     packed = [pack(item) for item in (forked, *kept)]
     prefix = journal_prefix(new_id, incarnation, 0)
     size, bytes_max = sum([len(prefix) + 20 + len(data) for data in packed]), engine.log.batch_bytes_max
@@ -212,8 +177,3 @@ def next_run(execution: Execution, machine: WorkflowMachine, outcome: Outcome, b
         f"recorded at once, of which this node takes {bytes_max:,}. Keep large data in a file or an object store and pass its name."
     )
     return Outcome(Status.FAILED, error=failures.record(problem))
-
-
-def _base_before(start: Start, at: int) -> str:
-    """With which base the origin made the ids of children just before command ``at``."""
-    return next((base for until, base in start.origin_child_bases if at <= until), start.child_base)

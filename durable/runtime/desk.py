@@ -25,7 +25,7 @@ from durable.errors import (
     WorkflowError,
     WorkflowNotFound,
 )
-from durable.journal import keys
+from durable.journal import forks, keys
 from durable.journal.entries import CANCEL, Attempt, Envelope, Failure, Row, Start, Status, StatusRow, WorkflowMetadata
 from durable.runtime import admin, births
 from durable.runtime.answer import Answer
@@ -74,7 +74,11 @@ class LocalDesk:
 
     async def rows_before(self, workflow_id: str, at: int) -> list[Row]:
         storage = self._engine.storage
-        return await self._read(workflow_id, lambda row: births.rows_before(storage, workflow_id, row, at))
+
+        def read(row: StatusRow) -> list[Row]:
+            return forks.rows_before(workflow_id, storage.raw_rows(workflow_id, row.incarnation, row.run), at)
+
+        return await self._read(workflow_id, read)
 
     async def fork(self, new_id: str, at: int, rows: list[Row], request_id: str) -> None:
         engine = self._engine
@@ -150,19 +154,11 @@ class LocalDesk:
         engine = self._engine
         partition = self._check(workflow_id)
         execution = await self._found(workflow_id)
-        if execution is not None and _lacks_code(execution):
-            await engine.batches.barrier(partition)  # what it has under way is read from its rows
-            execution = engine.find(workflow_id)
-            if execution is not None and _lacks_code(execution):
-                engine.end_without_code(execution)
-                execution = None
         if execution is None:
             await self._recorded(partition, workflow_id)
             return
         recorded = engine.batches.promise(partition)
         engine.answer(execution, Answer(CANCEL, recorded=lambda: engine.batches.keep(recorded)))
-        if execution.paused:
-            await self.resume(workflow_id)
         await self._kept(recorded, workflow_id)
 
     async def pause(self, workflow_id: str) -> None:
@@ -325,11 +321,6 @@ class LocalDesk:
 
 def _request_key(partition: int, workflow_id: str, key: str) -> bytes:
     return keys.of(partition, keys.REQUEST, workflow_id) + key.encode()
-
-
-def _lacks_code(execution: Execution) -> bool:
-    unregistered = execution.machine is None and execution.workflow_name not in REGISTRY.workflows
-    return execution.status is Status.DIVERGED or unregistered
 
 
 def _not_found(workflow_id: str) -> WorkflowNotFound:

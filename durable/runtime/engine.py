@@ -18,13 +18,7 @@ from typing import Any
 
 from durable.errors import ClusterError, DurableError, JournalCorrupted, NotRegistered, ReplayError, StoreClosed, StoreError
 from durable.journal import failures, keys
-from durable.journal.entries import (
-    CANCEL,
-    EntryType,
-    Envelope,
-    Status,
-    StatusRow,
-)
+from durable.journal.entries import EntryType, Envelope, Status, StatusRow
 from durable.journal.timers import Timer
 from durable.ports import Clock, Courier, Entropy, Log
 from durable.runtime import births, operations
@@ -179,19 +173,30 @@ class Engine:
             self._diverge(execution, ReplayError(f"execution {execution.workflow_id!r} cannot go on: {error!r}"))
 
     def _drive(self, execution: Execution) -> None:
-        stopped = execution.status.finished or execution.status is Status.DIVERGED
-        if self.failure is not None or stopped or execution.parking is not None:
+        if self.failure is not None or execution.status.finished or execution.parking is not None:
+            self.scheduler.release(execution)
+            return
+        cancelled = execution.cancelled
+        if cancelled and _lacks_code(execution):
+            self.end_without_code(execution)
+            return
+        if execution.status is Status.DIVERGED:
             self.scheduler.release(execution)
             return
         batch = self.batch(execution)
         batch.cut()
-        if execution.paused:
+        if execution.paused and not cancelled:
             self._drive_paused(execution, batch)
             return
+        if execution.paused:
+            execution.resume_to_cancel()
         try:
             ready = execution.machine is not None or self._load(execution, batch)
         except ReplayError as error:
-            self._diverge(execution, error)
+            if cancelled:
+                self.end_without_code(execution)
+            else:
+                self._diverge(execution, error)
             return
         if ready:
             self._run(execution, batch)
@@ -202,8 +207,7 @@ class Engine:
         execution.woken = False
         if execution.status is not Status.RUNNING:
             execution.move(Event.STEP)
-        while True:
-            batch.cut()
+        while True:  # no cut ahead of the first: what is resumed to be cancelled is so in one piece
             machine = execution.machine
             assert machine is not None
             outcome = machine.outcome
@@ -211,7 +215,7 @@ class Engine:
                 self._diverge(execution, machine.divergence)
                 return
             if outcome is not None:
-                if outcome.next_input_json is not None and any(answer.sequence_number == CANCEL for answer in inbox):
+                if outcome.next_input_json is not None and execution.cancelled:
                     outcome = Outcome(Status.CANCELLED)  # between two runs there is no code that could clean up
                 elif outcome.next_input_json is not None:
                     outcome = births.next_run(execution, machine, outcome, self.log.batch_bytes_max)
@@ -229,6 +233,7 @@ class Engine:
                 execution.step(mail, batch, now_ms)
             else:
                 break
+            batch.cut()
         self.settle(execution)
 
     def settle(self, execution: Execution) -> None:
@@ -292,7 +297,7 @@ class Engine:
         """Paused: what functions return is recorded, and applied when the execution is resumed. All else waits."""
         kept: deque[Answer] = deque()
         for answer in execution.inbox:
-            if answer.recorded is None and answer.sequence_number != CANCEL:
+            if answer.recorded is None:
                 batch.cut()
                 execution.record_only(answer, batch, self.clock.now_ms())
             else:
@@ -323,16 +328,17 @@ class Engine:
         self.waiters.tell(execution.workflow_id, row)
 
     def end_without_code(self, execution: Execution) -> None:
-        """Cancel an execution whose code cannot run here: diverged, or not registered."""
+        """Cancel an execution whose code cannot run here: diverged, or not registered. What it wrote must be durable."""
         batch = self.batch(execution)
         try:
             row = self.storage.status(execution.workflow_id)
             if execution.start is None and row is not None:
                 execution.start = self.storage.start(execution.workflow_id, row)
-            operations.abandon_recorded(execution, self.storage, batch)
+            if execution.rows != 1:  # its start row alone has nothing under way, and may not be there to be read
+                operations.abandon_recorded(execution, self.storage, batch)
         except JournalCorrupted as error:
             log.error("execution %s is cancelled, and what it has under way is not known: %s", execution.workflow_id, error)
-        execution.status = Status.DIVERGED
+        execution.status, execution.paused = Status.DIVERGED, False
         self._finish(execution, Outcome(Status.CANCELLED), batch, self.clock.now_ms())
 
     def _diverge(self, execution: Execution, error: ReplayError) -> None:
@@ -349,7 +355,7 @@ class Engine:
         batch.effects.append((self._stopped, execution, row))
 
     def _stopped(self, execution: Execution, row: StatusRow) -> None:
-        if execution.status is Status.DIVERGED and any(answer.sequence_number == CANCEL for answer in execution.inbox):
+        if execution.status is Status.DIVERGED and execution.cancelled:
             self.end_without_code(execution)  # not before: what it has under way is read from its rows
             return
         if execution.status is Status.DIVERGED and not execution.inbox and not execution.due:
@@ -458,3 +464,8 @@ class Engine:
             raise StoreClosed(f"the runtime stopped: {self.failure!r}") from self.failure
         if self.closed:
             raise StoreClosed("the runtime is closed; open the store again, and its workflows go on")
+
+
+def _lacks_code(execution: Execution) -> bool:
+    unregistered = execution.machine is None and execution.workflow_name not in REGISTRY.workflows
+    return execution.status is Status.DIVERGED or unregistered

@@ -160,11 +160,22 @@ class Execution:
         """Of the tenure in which it is run here."""
         return self.node.epoch(self.partition)
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether it has yet to be told that it is cancelled."""
+        return any(answer.sequence_number == CANCEL for answer in self.inbox)
+
     # --- status
 
     def move(self, event: Event) -> None:
         """Raises KeyError for a transition that the table does not have: a fault of this library."""
         self.status = TRANSITIONS[self.status, event]
+
+    def resume_to_cancel(self) -> None:
+        """A cancel ends a pause. It comes ahead of what waited, or the code would go on because it was cancelled."""
+        self.paused = False
+        self.move(Event.RESUME)
+        self.inbox = deque(sorted(self.inbox, key=lambda answer: answer.sequence_number != CANCEL))
 
     def status_write(self, batch: PartitionBatch, now_ms: int, output_json: bytes | None = None) -> StatusRow:
         row = StatusRow(
@@ -221,7 +232,7 @@ class Execution:
             self.first_started_ms.setdefault(attempt.sequence_number, attempt.started_at_ms)
             self.side_keys.append(attempt_write(self.workflow_id, self.incarnation, self.run, attempt)[0])
         sends = {
-            number: ANY.decode(command.input_json)[0]
+            number: machine.receiver(number, ANY.decode(command.input_json)[0])
             for number, command in enumerate(recorded)
             if command.entry_type is EntryType.SEND
         }

@@ -38,8 +38,9 @@ def take_up(
 ) -> None:
     """An operation that the journal has and whose answer it lacks: go on with it."""
     kind, number = command.entry_type, pending.sequence_number
-    if number in execution.calls:
-        return  # it was paused, and this call still runs: its answer comes
+    if number in execution.calls:  # it was paused, and this call still runs: its answer comes, and a retry is of this operation
+        execution.calls[number].operation = execution.working[number] = pending
+        return
     last = execution.attempts.get(number)
     if kind is EntryType.CALL and last is not None and _waits_for_retry(execution, last, storage, now_ms):
         back_off(execution, number, last.next_at_ms, batch)
@@ -96,12 +97,13 @@ def begin_receive(execution: Execution, command: Command, pending: Pending, batc
 def begin_send(execution: Execution, command: Command, pending: Pending, batch: PartitionBatch) -> None:
     work = pending.payload
     number = _envelope_number(execution, pending.sequence_number)
-    before = execution.sent.add(work.workflow_id, pending.sequence_number)
+    receiver = pending.machine.receiver(pending.sequence_number, work.workflow_id)
+    before = execution.sent.add(receiver, pending.sequence_number)
     post(execution,
         Envelope(
             kind=EnvelopeKind.SEND,
             sender=execution.address(pending.sequence_number),
-            receiver=work.workflow_id,
+            receiver=receiver,
             number=number,
             name=work.channel,
             previous=0 if before is None else _envelope_number(execution, before),
@@ -111,11 +113,11 @@ def begin_send(execution: Execution, command: Command, pending: Pending, batch: 
     )
 
 
-def _child_id(execution: Execution, pending: Pending) -> str:
+def _child_id(execution: Execution, number: int, recorded_id: str) -> str:
     """The id of a child: in a fork, for a child that its origin started and that it starts again, one of its own."""
-    start, number = execution.start, pending.sequence_number
+    start = execution.start
     assert start is not None
-    return f"{start.child_base}.{number}" if number < start.forked_at else str(pending.payload.workflow_id)
+    return f"{start.child_base}.{number}" if number < start.forked_at else recorded_id
 
 
 def begin_child(execution: Execution, command: Command, pending: Pending, batch: PartitionBatch) -> None:
@@ -124,7 +126,7 @@ def begin_child(execution: Execution, command: Command, pending: Pending, batch:
         Envelope(
             kind=EnvelopeKind.START,
             sender=execution.address(pending.sequence_number),
-            receiver=_child_id(execution, pending),
+            receiver=_child_id(execution, pending.sequence_number, work.workflow_id),
             number=_envelope_number(execution, pending.sequence_number),
             name=work.workflow,
             body_json=work.input_json,
@@ -143,10 +145,7 @@ def abandon(execution: Execution, pending: Pending, batch: PartitionBatch) -> No
     if kind in (EntryType.CALL, EntryType.SIDE_EFFECT):
         batch.effects.append((execution.node.drop_call, execution, number))
     elif kind is EntryType.CHILD and is_attached_child(pending):
-        envelope = Envelope(
-            kind=EnvelopeKind.CANCEL, sender=execution.address(number), receiver=_child_id(execution, pending), number=0
-        )
-        post(execution, envelope, batch)
+        _cancel_child(execution, number, pending.payload.workflow_id, batch)
 
 
 def abandon_recorded(execution: Execution, storage: NodeStorage, batch: PartitionBatch) -> None:
@@ -164,7 +163,12 @@ def abandon_recorded(execution: Execution, storage: NodeStorage, batch: Partitio
         elif command.entry_type is EntryType.CHILD:
             child_id, _, detached = ANY.decode(command.input_json)
             if not detached:
-                post(execution, Envelope(EnvelopeKind.CANCEL, execution.address(number), child_id, 0), batch)
+                _cancel_child(execution, number, child_id, batch)
+
+
+def _cancel_child(execution: Execution, number: int, recorded_id: str, batch: PartitionBatch) -> None:
+    receiver = _child_id(execution, number, recorded_id)
+    post(execution, Envelope(EnvelopeKind.CANCEL, execution.address(number), receiver, 0), batch)
 
 
 def _envelope_number(execution: Execution, sequence_number: int) -> int:

@@ -10,7 +10,7 @@ kind    a repetition is known by       the answer to the sender
 SEND    the sender's last number       its SEND completes, or fails with `MailRefused`
 START   the child's recorded parent    none; when the id is taken, its CHILD fails with `WorkflowAlreadyExists`
 RESULT  the parent's CHILD is complete none
-CANCEL  cancelling twice is cancelling none
+CANCEL  cancelling twice is cancelling none; whoever is not the sender's child is left alone
 ======= ============================== ==========================================================================
 
 What a repetition is known by outlives a purge (`births.buried`): the answer is the one that was lost.
@@ -277,8 +277,9 @@ class PostOffice:
 
     def _cancel(self, envelope: Envelope, told: Told) -> Said | None:
         child = self._engine.find(envelope.receiver)
-        if child is None:
-            return _DONE
+        start = births.start_of(self._engine, envelope.receiver) if child is not None else None
+        if child is None or start is None or start.parent != envelope.sender:
+            return _DONE  # it has finished; or the id was taken, and whoever has it is nobody's to cancel but its own parent's
         self._engine.answer(child, Answer(CANCEL, recorded=partial(told, None)))
         return None
 

@@ -98,7 +98,9 @@ class Child(Operation[R]):
 
     @property
     def workflow_id(self) -> str:
-        return str(self.payload.workflow_id)
+        """In a fork, of a child that it started anew: its origin's until the commands of the origin are replayed."""
+        machine = self.machine
+        return machine.start.child_id(self.sequence_number, self.payload.workflow_id, machine.cursor.made)
 
     def send(self, *message: Any) -> Any:
         """``send(channel, value)``: a message to the child. (With one argument it is a coroutine's ``send``.)"""

@@ -335,6 +335,17 @@ class WorkflowMachine:
         elif self.pending.pop(pending.sequence_number, None) is not None:
             self.abandoned.append(pending)
 
+    def receiver(self, number: int, recorded_id: str) -> str:
+        """To whom message ``number`` goes: in a fork, what was under way to a child that it started anew, to its own child."""
+        start = self.start
+        if number < start.forked_at:
+            for child in self.pending.values():
+                if child.entry_type is EntryType.CHILD and child.sequence_number < start.forked_at:
+                    own = child.sequence_number, child.payload.workflow_id
+                    if start.child_id(*own, number) == recorded_id:
+                        return start.child_id(*own, start.forked_at)
+        return recorded_id
+
     # --- values
 
     def encode(self, value: Any, what: str) -> bytes:

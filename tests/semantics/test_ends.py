@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 import pytest
-from nodes import asynchronous, held, open_node, reached, until
+from nodes import asynchronous, held, open_node, reached, turns, until
 
 from durable import (
     Context,
@@ -17,11 +17,17 @@ from durable import (
     workflow,
 )
 from durable.journal import keys
+from durable.workflows.definition import REGISTRY
 
 
 @workflow("ends-echo")
 async def echo(ctx: Context) -> str:
     return await ctx.receive("box", str)
+
+
+@workflow("ends-started")
+async def started(ctx: Context, child_id: str) -> str:
+    return await ctx.start(echo, workflow_id=child_id)
 
 
 @workflow("ends-nap")
@@ -95,3 +101,59 @@ async def test_a_diverged_execution_can_be_cancelled_and_takes_its_timers_and_ch
         assert not [timer for timer in runtime._engine.storage.timers(partition, 0, 2**62) if timer[1] == "s11"]
         with pytest.raises(MailRefused):
             await handle.send("b")
+
+
+@asynchronous
+async def test_cancelling_a_child_whose_id_was_taken_leaves_whoever_has_it_alone() -> None:
+    @workflow("ends-gives-up")
+    async def gives_up(ctx: Context, other: str) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+            group.create_task(ctx.start(echo, workflow_id=other))
+
+    async def fails() -> None:
+        raise ValueError("the other one failed")
+
+    async with await open_node() as runtime:
+        submitted = await runtime.submit(echo, workflow_id="s12-submitted")
+        parent = await runtime.submit(started, "s12-started", workflow_id="s12")
+        await until(lambda: runtime._engine.storage.status("s12-started"), "the child began")
+        for other in ("s12-submitted", "s12-started"):
+            with pytest.raises(WorkflowFailed):
+                await (await runtime.submit(gives_up, other)).result(timeout=5)
+            await turns(50)
+            assert await runtime.handle(other).status() is Status.WAITING
+            await runtime.handle(other).send("box", "alive")
+        assert await submitted.result(timeout=5) == await parent.result(timeout=5) == "alive"
+
+
+@pytest.mark.parametrize("how", ["paused", "diverged", "unregistered"])
+@asynchronous
+async def test_cancelling_a_parent_ends_a_child_that_does_not_run(how: str) -> None:
+    variant = ["a"]
+
+    @workflow("ends-still")
+    async def still(ctx: Context) -> None:
+        ctx.start(echo, workflow_id="s13-grandchild")
+        await ctx.receive(variant[0])
+
+    @workflow("ends-family")
+    async def family(ctx: Context) -> None:
+        await ctx.start(still, workflow_id="s13-child")
+
+    async with await open_node(park_after=0.0) as runtime:
+        handle = await runtime.submit(family, workflow_id="s13")
+        await until(lambda: not runtime._engine.live and runtime._engine.storage.status("s13-grandchild"), "parking")
+        child = runtime.handle("s13-child")
+        if how == "paused":
+            await child.pause()
+        elif how == "diverged":
+            variant[0] = "b"
+            await child.send("b")
+            await reached(child, Status.DIVERGED)
+        else:
+            del REGISTRY.workflows["ends-still"]
+        await handle.cancel()
+        for name in ("s13-grandchild", "s13-child", "s13"):
+            with pytest.raises(WorkflowCancelled):
+                await runtime.handle(name).result(timeout=5)

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
+import msgspec
 import pytest
 from nodes import Gate, asynchronous, open_node, reached, turns, until
 
-from durable import Context, JournalCorrupted, Status, WorkflowAlreadyExists, WorkflowError, function, workflow
-from durable.journal import keys
+from durable import (
+    Context,
+    JournalCorrupted,
+    Status,
+    WorkflowAlreadyExists,
+    WorkflowCancelled,
+    WorkflowError,
+    WorkflowHandle,
+    function,
+    workflow,
+)
+from durable.journal import forks, keys
+from durable.journal.entries import EntryType
 from durable.storage import InMemoryStore
 
 
@@ -133,6 +146,123 @@ async def test_cancelling_a_fork_leaves_its_origins_child_alone() -> None:
         assert await runtime.handle("f4-child").status() is Status.WAITING
         await runtime.handle("f4-child").send("box", "alive")
         assert await origin.result(timeout=5) == "alive"
+
+
+@workflow("fork-words")
+async def words(ctx: Context) -> list[str]:
+    got: list[str] = []
+    while not got or got[-1] != "end":
+        got.append(await ctx.receive("words", str))
+    return got
+
+
+@workflow("fork-talks")
+async def talks(ctx: Context) -> list[str]:
+    child = ctx.start(words)
+    first = await ctx.receive("go", str)
+    await child.send("words", first)
+    await ctx.call(note, child.workflow_id)
+    second = await ctx.receive("go", str)
+    await ctx.send(child.workflow_id, "words", second)
+    await child.send("words", "end")
+    return await child
+
+
+@function("fork-note")
+async def note(child_id: str) -> str:
+    return child_id
+
+
+async def waits_for(handle: WorkflowHandle[list[str]], entries: int) -> None:
+    while len(await handle.journal()) < entries:
+        await asyncio.sleep(0.001)
+    await reached(handle, Status.WAITING)
+
+
+@asynchronous
+async def test_a_fork_talks_to_its_own_child_and_not_to_its_origins() -> None:
+    """Also the fork of a fork, and also when its journal is replayed, in which its origin's words went to its origin's child."""
+    async with await open_node(park_after=0.0) as runtime:
+        origin = await runtime.submit(talks, workflow_id="f9")
+        await waits_for(origin, 2)
+        fork = await origin.fork(at=1)
+        for handle, word in ((origin, "origin"), (fork, "fork")):
+            await handle.send("go", word)
+            await waits_for(handle, 5)
+        again = await fork.fork(at=5)
+        await waits_for(again, 5)
+        for handle, word in ((again, "of the third"), (fork, "of the fork"), (origin, "of the origin")):
+            await handle.send("go", word)
+        assert await origin.result(timeout=5) == ["origin", "of the origin", "end"]
+        assert await fork.result(timeout=5) == ["fork", "of the fork", "end"]
+        assert await again.result(timeout=5) == ["of the third", "end"]
+        assert len({json.loads(str((await each.journal())[3].output_json)) for each in (origin, fork)}) == 2
+
+
+@asynchronous
+async def test_a_fork_whose_start_names_no_child_of_its_own_replays_what_it_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So were they begun once: their journals say that they wrote to their origin's child."""
+    start_of = forks.start_of
+    monkeypatch.setattr(forks, "start_of", lambda *args: msgspec.structs.replace(start_of(*args), restarted=()))
+    async with await open_node(park_after=0.0) as runtime:
+        origin = await runtime.submit(talks, workflow_id="f12")
+        await waits_for(origin, 2)
+        fork = await origin.fork(at=1, workflow_id="other-f12")
+        await fork.send("go", "fork")
+        await waits_for(fork, 5)
+        await until(lambda: not runtime._engine.live, "parking")
+        await fork.send("go", "again")
+        assert await origin.status() is Status.WAITING
+        await waits_for(fork, 7)
+        told = [json.loads(entry.input_json)[0] for entry in await fork.journal() if entry.entry_type is EntryType.SEND]
+        assert len(told) == 3
+        assert all(one.startswith("f12.") for one in told)
+
+
+@asynchronous
+async def test_a_fork_sends_to_its_own_child_what_was_under_way_to_its_origins() -> None:
+    @workflow("fork-hurries")
+    async def hurries(ctx: Context) -> list[str]:
+        child = ctx.start(words)
+        sent = [child.send("words", word) for word in ("one", "two")]
+        await ctx.receive("go")
+        await asyncio.gather(*sent)
+        await child.send("words", "end")
+        return await child
+
+    async with await open_node(park_after=0.0) as runtime:
+        origin = await runtime.submit(hurries, workflow_id="f10")
+        await waits_for(origin, 4)
+        fork = await origin.fork(at=3)
+        await waits_for(fork, 4)
+        for handle in (origin, fork):
+            await handle.send("go")
+            assert await handle.result(timeout=5) == ["one", "two", "end"]
+
+
+@asynchronous
+async def test_cancelling_a_fork_without_its_code_cancels_its_own_child_only() -> None:
+    variant = ["a"]
+
+    @workflow("fork-changes")
+    async def changes(ctx: Context) -> list[str]:
+        child = ctx.start(words, workflow_id="f11-child")
+        await ctx.receive(variant[0])
+        return await child
+
+    async with await open_node(park_after=0.0) as runtime:
+        origin = await runtime.submit(changes, workflow_id="f11")
+        await waits_for(origin, 2)
+        fork = await origin.fork(at=1, workflow_id="f11-fork")
+        await waits_for(fork, 2)
+        (own,) = [each.workflow_id for each in await runtime.list() if each.workflow_id.startswith("f11-fork.")]
+        variant[0] = "b"
+        await fork.send("b")
+        await reached(fork, Status.DIVERGED)
+        await fork.cancel()
+        with pytest.raises(WorkflowCancelled):
+            await runtime.handle(own).result(timeout=5)
+        assert await runtime.handle("f11-child").status() is Status.WAITING
 
 
 @asynchronous

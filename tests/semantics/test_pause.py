@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from nodes import Gate, asynchronous, held, open_node, reached, turns, until
 
-from durable import Context, RetryPolicy, Status, function, workflow
+from durable import Context, NodeStorage, RetryPolicy, Status, WorkflowCancelled, function, workflow
+from durable.journal.entries import CANCEL, Completion
+from durable.runtime import batches
 
 
 @asynchronous
@@ -222,3 +225,124 @@ async def test_cancelling_a_paused_execution_runs_none_of_its_functions() -> Non
         await handle.cancel()
         await reached(handle, Status.CANCELLED)
         assert after == []
+
+
+@pytest.mark.parametrize("delay_s", [0.01, 1.0])
+@asynchronous
+async def test_a_function_that_fails_after_pause_and_resume_is_tried_again(delay_s: float) -> None:
+    """Soon, by a timer in memory, or later, by a durable one: each is of the operation that the resume made anew."""
+    gate = Gate()
+
+    @function("pause-fails", retry=RetryPolicy(initial_delay=delay_s, jitter=0.0, max_attempts=2))
+    async def body() -> int:
+        run = await gate.wait()
+        if run == 1:
+            raise ValueError("not yet")
+        return run
+
+    @workflow("pause-nine")
+    async def nine(ctx: Context) -> int:
+        return await ctx.call(body)
+
+    async with await open_node() as runtime:
+        handle = await runtime.submit(nine, workflow_id="p9")
+        await gate.entered()
+        await handle.pause()
+        await handle.resume()
+        await until(lambda: runtime._engine.live["p9"].machine, "the resume")
+        gate.open()
+        assert await handle.result(timeout=5) == 2
+
+
+@function("pause-hog")
+async def hog(index: int) -> None:
+    await HOGS[index].wait()
+
+
+@workflow("pause-hogs")
+async def hogs(ctx: Context, index: int) -> None:
+    await ctx.call(hog, index)
+
+
+@workflow("pause-goes")
+async def goes(ctx: Context) -> str:
+    word = await ctx.receive("go", str)
+    await ctx.sleep(3_600)
+    return word
+
+
+HOGS: list[Gate] = []
+
+
+@asynchronous
+async def test_a_cancel_ends_a_pause_in_the_moment_in_which_it_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it is, a node that takes over finds it paused: nothing that was to wait behind the pause runs."""
+    monkeypatch.setattr(batches, "PIECE_BYTES", 0)
+    HOGS[:] = [Gate()]
+    log = held()
+    async with await open_node(log=log, max_concurrent_workflows=1) as runtime:
+        handle = await runtime.submit(goes, workflow_id="p10")
+        await reached(handle, Status.WAITING)
+        await handle.pause()
+        await handle.send("go", "on")
+        await runtime.submit(hogs, 0)
+        await HOGS[0].entered()
+        cancelled = asyncio.ensure_future(handle.cancel())
+        await turns(50)
+        assert not cancelled.done(), "no slot is free"
+        log.hold()
+        HOGS[0].open()
+        while not cancelled.done():
+            store = NodeStorage.make(log.survivors())
+            row = store.status("p10")
+            assert row is not None
+            rows = store.rows("p10", row.incarnation, 0)
+            assert row.paused or any(type(one) is Completion and one.sequence_number == CANCEL for one in rows)
+            if log.waiting:
+                log.step()
+            await turns(2)
+        await reached(handle, Status.CANCELLED)
+        log.release()
+
+
+@asynchronous
+async def test_what_waits_behind_a_pause_is_not_applied_before_the_cancel() -> None:
+    @workflow("pause-kid")
+    async def kid(ctx: Context) -> str:
+        return await ctx.receive("go", str)
+
+    @workflow("pause-eleven")
+    async def eleven(ctx: Context) -> None:
+        await ctx.start(kid, workflow_id="p11-kid")
+        ctx.send("p11-box", "go", "sent behind the pause")
+        await ctx.sleep(3_600)
+
+    async with await open_node() as runtime:
+        box = await runtime.submit(kid, workflow_id="p11-box")
+        handle = await runtime.submit(eleven, workflow_id="p11")
+        await until(lambda: runtime._engine.storage.status("p11-kid"), "the child began")
+        await handle.pause()
+        await runtime.handle("p11-kid").send("go", "on")
+        assert await runtime.handle("p11-kid").result() == "on"
+        await turns(50)
+        await handle.cancel()
+        await reached(handle, Status.CANCELLED)
+        await turns(50)
+        assert await box.status() is Status.WAITING
+
+
+@asynchronous
+async def test_a_pause_right_behind_a_cancel_does_not_keep_it_waiting() -> None:
+    HOGS[:] = [Gate()]
+    async with await open_node(max_concurrent_workflows=1) as runtime:
+        handle = await runtime.submit(goes, workflow_id="p12")
+        await reached(handle, Status.WAITING)
+        await runtime.submit(hogs, 0)
+        await HOGS[0].entered()
+        cancelled = asyncio.ensure_future(handle.cancel())
+        await turns(50)
+        await handle.pause()
+        HOGS[0].open()
+        await asyncio.wait_for(cancelled, 5)
+        with pytest.raises(WorkflowCancelled):
+            await handle.result(timeout=5)
