@@ -283,6 +283,7 @@ class Engine:
         """The run ends: what was answered to it is nothing to the next, which counts from 0 again. Whoever sent it is told."""
         batch.effects.extend((answer.recorded,) for answer in execution.inbox if answer.recorded is not None)
         execution.inbox.clear()
+        batch.writes.extend((key, None) for key in execution.due)
         execution.due.clear()
 
     def _workflow(self, execution: Execution) -> Workflow[Any, Any]:
@@ -397,23 +398,25 @@ class Engine:
         except ReplayError as error:
             log.error("a timer of execution %s is due, and: %s", workflow_id, error)
             return
+        partition = keys.partition_of(workflow_id)
+        key = keys.timer(partition, fire_at_ms, workflow_id, run, number)
         if execution is not None and execution.run == run:
-            execution.due.append(number)
+            execution.due.append(key)
             if not execution.paused:
                 self.scheduler.wake(execution)
         else:  # nobody is left who could wait for it
-            partition = keys.partition_of(workflow_id)
-            key = keys.timer(partition, fire_at_ms, workflow_id, run, number)
             self.batches.of(partition).writes.append((key, None))
 
-    def _timer_due(self, execution: Execution, number: int, batch: PartitionBatch, now_ms: int) -> None:
-        machine = execution.machine
+    def _timer_due(self, execution: Execution, key: bytes, batch: PartitionBatch, now_ms: int) -> None:
+        """Only the timer that an operation has set is its own: another of its number was left by an earlier one."""
+        machine, number = execution.machine, keys.parse_timer(key)[3]
         pending = machine.pending.get(number) if machine else None
-        if pending is None:
+        if pending is None or execution.timers.get(number) != key:
+            batch.writes.append((key, None))
             return
         if pending.entry_type is EntryType.SLEEP:
             execution.step(Answer(number, b"null"), batch, now_ms)
-        elif number in execution.timers and number not in execution.calls:
+        elif number not in execution.calls:
             batch.writes.append((execution.timers.pop(number), None))
             execution.working[number] = pending
             batch.effects.append((self.run_call, execution, pending))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from durable.journal import keys
@@ -23,6 +23,7 @@ from durable.journal.entries import (
     CANCEL,
     Address,
     Attempt,
+    Command,
     Completion,
     EntryType,
     Envelope,
@@ -68,7 +69,7 @@ _MADE_WHEN_TOUCHED: dict[str, Callable[[], Any]] = {
     "attempts": dict,  # sequence number -> the last attempt that failed
     "first_started_ms": dict,  # sequence number -> when its first attempt began
     "side_keys": list,  # keys of attempts and heartbeats
-    "due": list,  # sequence numbers of timers that fired
+    "due": list,  # keys of timers that fired
     "requests": set,  # keys of requests from outside, accepted and perhaps not durable yet
 }
 """A hundred thousand executions may wait for a slot: what they do not need yet, they do not have."""
@@ -117,7 +118,7 @@ class Execution:
     attempts: dict[int, Attempt]
     first_started_ms: dict[int, int]
     side_keys: list[bytes]
-    due: list[int]
+    due: list[bytes]
     requests: set[bytes]
 
     def __init__(self, workflow_id: str, status: StatusRow, node: Node, start: Start | None = None) -> None:
@@ -232,7 +233,20 @@ class Execution:
             if number < len(recorded):
                 batch.cut()
                 operations.take_up(self, recorded[number], machine.pending[number], storage, batch, now_ms)
+        self._find_timers_of_the_abandoned(recorded, storage)
         self._collect(batch)
+
+    def _find_timers_of_the_abandoned(self, recorded: Sequence[Command], storage: NodeStorage) -> None:
+        """What was answered while it was paused, its code learns by the replay, and may wait for less than its rows say."""
+        assert self.machine is not None
+        for number in [each.sequence_number for each in self.machine.abandoned if each.sequence_number < len(recorded)]:
+            key, last = b"", self.attempts.get(number)
+            if recorded[number].entry_type is EntryType.SLEEP:
+                key = operations.sleep_key(self, recorded[number], number)
+            elif last is not None:
+                key = keys.timer(self.partition, last.next_at_ms, self.workflow_id, self.run, number)
+            if key and storage.has(key):
+                self.timers[number] = key  # it is taken back with the operation
 
     def open_mailbox(self, storage: NodeStorage) -> Mailbox:
         if self.mailbox is None:
