@@ -68,7 +68,7 @@ _MADE_WHEN_TOUCHED: dict[str, Callable[[], Any]] = {
     "calls": dict,  # sequence number -> the attempt that runs
     "attempts": dict,  # sequence number -> the last attempt that failed
     "first_started_ms": dict,  # sequence number -> when its first attempt began
-    "side_keys": list,  # keys of attempts and heartbeats
+    "side_keys": dict,  # keys of attempts and heartbeats, each once
     "due": list,  # keys of timers that fired
     "requests": set,  # keys of requests from outside, accepted and perhaps not durable yet
 }
@@ -117,7 +117,7 @@ class Execution:
     calls: dict[int, Any]
     attempts: dict[int, Attempt]
     first_started_ms: dict[int, int]
-    side_keys: list[bytes]
+    side_keys: dict[bytes, None]
     due: list[bytes]
     requests: set[bytes]
 
@@ -220,7 +220,7 @@ class Execution:
         for attempt in storage.attempts(self.workflow_id, self.incarnation, self.run):
             self.attempts[attempt.sequence_number] = attempt
             self.first_started_ms.setdefault(attempt.sequence_number, attempt.started_at_ms)
-            self.side_keys.append(attempt_write(self.workflow_id, self.incarnation, self.run, attempt)[0])
+            self.side_keys[attempt_write(self.workflow_id, self.incarnation, self.run, attempt)[0]] = None
         sends = {
             number: ANY.decode(command.input_json)[0]
             for number, command in enumerate(recorded)
@@ -385,12 +385,12 @@ class Execution:
     def record_attempt(self, attempt: Attempt, batch: PartitionBatch) -> None:
         write = attempt_write(self.workflow_id, self.incarnation, self.run, attempt)
         self.attempts[attempt.sequence_number] = attempt
-        self.side_keys.append(write[0])
+        self.side_keys[write[0]] = None
         batch.writes.append(write)
 
     def record_heartbeat(self, number: int, details_json: bytes, batch: PartitionBatch) -> None:
         key = heartbeat_key(self.workflow_id, self.incarnation, self.run, number)
-        self.side_keys.append(key)
+        self.side_keys[key] = None
         batch.writes.append((key, details_json))
 
 

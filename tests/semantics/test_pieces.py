@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from nodes import HeldLog, asynchronous, open_node
 
-from durable import Context, function, workflow
+from durable import Context, current_call, function, workflow
 from durable.errors import ValueTooLarge, WorkflowAlreadyExists, WorkflowFailed, WorkflowNotFound
 from durable.journal import keys
 from durable.runtime import batches, births
@@ -98,6 +98,28 @@ async def test_a_run_that_would_begin_with_too_much_fails_and_says_what_to_do() 
         with pytest.raises(WorkflowFailed, match="continue_as_new: the input, the last checkpoint") as failed:
             await handle.result()
         assert isinstance(failed.value.__cause__, ValueTooLarge)
+
+
+@asynchronous
+async def test_however_often_a_heart_beats_the_next_run_has_one_row_of_it_to_delete() -> None:
+    @function("piece-beats")
+    async def beats() -> None:
+        for number in range(300):
+            current_call().heartbeat(number)
+            await asyncio.sleep(0)
+
+    @workflow("piece-beating")
+    async def beating(ctx: Context, again: bool) -> str:
+        if again:
+            await ctx.call(beats)
+            ctx.continue_as_new(False)
+        return "next"
+
+    async with await open_node() as runtime:
+        runtime._engine.log.batch_bytes_max = 10_000  # type: ignore[misc]
+        assert await (await runtime.submit(beating, True, workflow_id="piece-beating-1")).result() == "next"
+        left = [key for key, _ in runtime._engine.storage.store.scan(b"") if key[2:3] == keys.HEARTBEAT]
+        assert left == []
 
 
 @asynchronous
