@@ -82,9 +82,9 @@ class LocalDesk:
         request = _request_key(partition, new_id, request_id)
         taken = new_id in engine.live or births.has_row(engine, new_id) or births.is_purged(engine, new_id)
         if not (taken and self._is_known(new_id, request)):
-            if taken:
+            if taken or not rows:
                 await self._settled(partition)
-                raise WorkflowAlreadyExists(f"the id {new_id!r} is taken; nothing was forked")
+                raise WorkflowAlreadyExists(f"the id {new_id!r} is taken; nothing was forked") if taken else _not_found(new_id)
             births.fork(engine, new_id, at, rows, request)
         await self._recorded(partition, new_id)
 
