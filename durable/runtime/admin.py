@@ -52,14 +52,14 @@ def list_executions(
 
 def purge(engine: Engine, partitions: Sequence[int], older_than_s: float, request_id: str) -> list[str]:
     """Delete them in the open batches of their partitions; their ids, and those that the same request deleted before."""
-    before_ms = engine.clock.now_ms() - round(older_than_s * 1000)
     purged: list[str] = []
     for partition in partitions:
         births.forget_the_long_purged(engine, partition)
         purged += engine.storage.purged_by(partition, request_id)
     for workflow_id, row in list(engine.storage.statuses(None, partitions)):
+        partition = keys.partition_of(workflow_id)
+        before_ms = engine.now_ms(partition) - round(older_than_s * 1000)
         if row.status.finished and row.updated_at <= before_ms and workflow_id not in engine.live:
-            partition = keys.partition_of(workflow_id)
             if engine.storage.has_any(keys.of(partition, keys.OUTBOX, workflow_id)):
                 continue  # its result, or a message of its, has not arrived yet
             births.bury(engine, workflow_id, request_id)

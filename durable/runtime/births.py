@@ -40,7 +40,7 @@ def new_start(
         workflow=workflow,
         version=version,
         input_json=input_json,
-        timestamp=engine.clock.now_ms(),
+        timestamp=engine.now_ms(keys.partition_of(workflow_id)),
         python=PYTHON,
         incarnation=incarnation,
         seed=f"{workflow_id}/{incarnation.hex()}/0",
@@ -85,7 +85,7 @@ def has_row(engine: Engine, workflow_id: str) -> bool:
 def is_purged(engine: Engine, workflow_id: str) -> bool:
     """Whether an execution of this id finished and was purged so lately that somebody may still repeat its submit."""
     purged_ms = engine.storage.number_at(keys.of(keys.partition_of(workflow_id), keys.TOMBSTONE, workflow_id))
-    return purged_ms is not None and engine.clock.now_ms() - purged_ms < TOMBSTONE_MS
+    return purged_ms is not None and engine.now_ms(keys.partition_of(workflow_id)) - purged_ms < TOMBSTONE_MS
 
 
 def bury(engine: Engine, workflow_id: str, request_id: str) -> None:
@@ -95,7 +95,8 @@ def bury(engine: Engine, workflow_id: str, request_id: str) -> None:
     It has ended for everybody in one piece; its rows, which may be many, go in pieces behind that. Those that a crash leaves over
     belong to an incarnation that nobody asks for any more, and go with the tombstone, or with the next purge of the id.
     """
-    partition, now_ms = keys.partition_of(workflow_id), engine.clock.now_ms()
+    partition = keys.partition_of(workflow_id)
+    now_ms = engine.now_ms(partition)
     batch = engine.batches.of(partition)
     batch.cut()
     head = engine.storage.all_keys(workflow_id, (keys.STATUS, keys.ACTIVE))
@@ -138,7 +139,7 @@ def _unearth(engine: Engine, workflow_id: str, batch: PartitionBatch) -> None:
 
 def forget_the_long_purged(engine: Engine, partition: int) -> None:
     """Tombstones, and what goes with them, when nobody can repeat himself any more; and what was purged by which request."""
-    now_ms, storage = engine.clock.now_ms(), engine.storage
+    now_ms, storage = engine.now_ms(partition), engine.storage
     gone = [key for key, (at_ms, _) in storage.purges(partition) if now_ms - at_ms >= TOMBSTONE_MS]
     for workflow_id, purged_ms in storage.tombstones(partition):
         if now_ms - purged_ms >= FORGOTTEN_MS and workflow_id not in engine.live and not has_row(engine, workflow_id):
@@ -195,7 +196,7 @@ def fork(engine: Engine, new_id: str, at: int, rows: list[Row], request_key: byt
             f"the rows before entry {at} take {size:,} bytes, and a fork records them at once, of which this node takes "
             f"{bytes_max:,}. Nothing was forked; fork at an earlier entry."
         )
-    now_ms = engine.clock.now_ms()
+    now_ms = engine.now_ms(keys.partition_of(new_id))
     execution = _in_memory(engine, forked, new_id, now_ms)
     execution.requests.add(request_key)
     batch = execution.parking = engine.batch(execution)  # it is read from its rows, so they must be there

@@ -57,6 +57,7 @@ class Node(Protocol):
     def deliver(self, key: bytes, envelope: Envelope) -> None: ...
     def ended(self, execution: Execution, status: StatusRow) -> None: ...
     def epoch(self, partition: int) -> int: ...
+    def now_ms(self, partition: int) -> int: ...
 
 
 _MADE_WHEN_TOUCHED: dict[str, Callable[[], Any]] = {
@@ -160,6 +161,10 @@ class Execution:
     def epoch(self) -> int:
         """Of the tenure in which it is run here."""
         return self.node.epoch(self.partition)
+
+    def now_ms(self) -> int:
+        """The time in its partition."""
+        return self.node.now_ms(self.partition)
 
     # --- status
 

@@ -82,12 +82,12 @@ class NodeStorage:
     def final(self, workflow_id: str, now_ms: int) -> StatusRow | None:
         """How an execution has ended, if these rows may say it by themselves, whoever owns the partition. A final result never
         changes, but an id that was purged may begin again. Rows that are younger than half of what a tombstone lasts cannot have
-        missed both; the other half is for clocks that differ.
+        missed both; the other half is for clocks that differ. Rows of a time to come are of a clock that differs by more.
         """
         row = self.status(workflow_id)
         if row is None or not row.status.finished:
             return None
-        return row if now_ms - self.clock_ms(keys.partition_of(workflow_id)) < TOMBSTONE_MS // 2 else None
+        return row if abs(now_ms - self.clock_ms(keys.partition_of(workflow_id))) < TOMBSTONE_MS // 2 else None
 
     def raw_rows(self, workflow_id: str, incarnation: bytes, run: int) -> list[bytes]:
         prefix = journal_prefix(workflow_id, incarnation, run)
