@@ -33,7 +33,7 @@ class Clock(Protocol):
     def now_ms(self) -> int: ...
 
     def at_least(self, now_ms: int) -> None:
-        """Never be behind this moment: somebody has seen it, an earlier process or an earlier owner."""
+        """Never be behind this moment: an earlier process on the same store has seen it."""
 
 
 class Entropy(Protocol):

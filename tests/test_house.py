@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "durable"
 MODULES = sorted(SOURCE.rglob("*.py"))
 FILE_LINES_MAX = 500
-ROOM_LINES_MAX = 3_350
+ROOM_LINES_MAX = 3_400
 FUNCTION_LINES_MAX = 60
 
 # Who may import whom. A room may import what stands below it in this list, and nothing above.

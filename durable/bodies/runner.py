@@ -49,6 +49,8 @@ class Caller(Protocol):
     @property
     def epoch(self) -> int: ...
 
+    def now_ms(self) -> int: ...
+
 
 class RunningCall:
     """One attempt under way."""
@@ -66,7 +68,7 @@ class RunningCall:
         self.timer: asyncio.TimerHandle | None = None
         self.call: Call | None = None
         self.stuck = False
-        self.started_ms = self.first_started_ms = runner.now_ms()
+        self.started_ms = self.first_started_ms = execution.now_ms()
 
     def task_done(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():
@@ -81,14 +83,12 @@ class FunctionRunner:
 
     def __init__(
         self,
-        now_ms: Callable[[], int],
         max_threads: int,
         value_bytes_max: int,
         answered: Callable[[RunningCall, bytes | None, Failure | None], None],
         failed: Callable[[RunningCall, Attempt], None],
         beat: Callable[[Call, bytes], None],
     ) -> None:
-        self.now_ms = now_ms
         self.threads = ThreadPool(max_threads)
         self._value_bytes_max = value_bytes_max
         self._answered = answered
@@ -199,7 +199,7 @@ class FunctionRunner:
         work = operation.payload
         delay_s = None
         if type(work) is CallWork and not isinstance(error, EncodingError | ValueTooLarge | OutcomeUnknown):
-            elapsed_s = (self.now_ms() - running.first_started_ms) / 1000
+            elapsed_s = (execution.now_ms() - running.first_started_ms) / 1000
             seed = f"{execution.incarnation.hex()}/{execution.run}/{operation.sequence_number}"
             delay_s = work.retry.next_delay_s(running.attempt, elapsed_s, error, seed)
         failure = failures.record(error)
@@ -207,7 +207,7 @@ class FunctionRunner:
             self._answered(running, None, failure)
             return
         execution.first_started_ms.setdefault(operation.sequence_number, running.first_started_ms)
-        failed_at_ms = self.now_ms()
+        failed_at_ms = execution.now_ms()
         next_at_ms = failed_at_ms + round(delay_s * 1000)
         attempt = Attempt(
             operation.sequence_number, running.attempt, running.started_ms, next_at_ms, failure, failed_at_ms

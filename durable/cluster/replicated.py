@@ -17,7 +17,8 @@ the safety of it all:
 An append is done when it is committed *and* applied here, so whoever waited for it can read it.
 
 A frame that a link does not take, or refuses, is lost, as any frame may be: it keeps nothing else of the turn from being done.
-Nor does an owner that fails when it is told something. A partition that it could not begin to run is given up.
+Nor does an owner that fails when it is told something. A partition that it could not begin to run is given up; so is one of which
+a batch is too large: what comes behind it may need it, so nothing may be appended any more, and who cannot append must not own.
 
 **Limits.** A store that fails ends this node's part in replication for good: it says nothing more, and votes no more.
 
@@ -50,7 +51,7 @@ from durable.copies.effects import (
 )
 from durable.copies.frames import ENTRY_BYTES_MAX, frames
 from durable.copies.messages import Epoch, Message, Roster, decode, encode
-from durable.errors import ClusterError, DurableError, NotOwner, Overloaded, StoreError
+from durable.errors import ClusterError, DurableError, NotOwner, Overloaded, StoreError, ValueTooLarge
 from durable.membership.member import NodeId
 from durable.ports import Batch, Store, Write
 from durable.replication.replication import Replication
@@ -143,6 +144,8 @@ class ReplicatedLog:
             self._queued.setdefault(partition, deque()).append((batch, done))
         except DurableError as error:
             done.set_exception(error)
+            if isinstance(error, ValueTooLarge):
+                self._give_up(partition, "what was to be recorded is too much")
         else:
             waiting = self._waiting.get(partition)
             if waiting is None:
@@ -274,17 +277,17 @@ class ReplicatedLog:
             except Exception as fault:  # of whoever is told; the core has said it once, as all the rest of the turn
                 self._loop.call_exception_handler({"message": f"told {effect!r}, a node failed", "exception": fault})
                 if isinstance(effect, Owned):
-                    self._give_up(effect.partition)
+                    self._give_up(effect.partition, "it cannot be run here")
         if self._written > self._synced or self._held:
             if at_once:
                 self._loop.call_soon(self._sync)  # behind the links, which write at the end of a turn
             else:
                 self._sync()
 
-    def _give_up(self, partition: int) -> None:
+    def _give_up(self, partition: int, why: str) -> None:
         """Nobody runs it here, so nobody may own it here: another does, or this node when it tries again."""
-        log.critical("partition %d cannot be run here: it is given up", partition)
-        self.core.replicas[partition].step_down("it cannot be run here")
+        log.critical("partition %d is given up: %s", partition, why)
+        self.core.replicas[partition].step_down(why)
         self._touch()
 
     def _write(self, writes: list[Write]) -> None:

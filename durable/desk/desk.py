@@ -69,7 +69,10 @@ class Desk(Protocol):
         """Its rows before command ``at``: what a fork begins with. Raises `WorkflowError` when it has fewer commands."""
 
     async def fork(self, new_id: str, at: int, rows: list[Row], request_id: str) -> None:
-        """Start a new execution with these rows of another one, which may have another owner. Raises `WorkflowAlreadyExists`."""
+        """Start a new execution with these rows of another one, which may have another owner. Raises `WorkflowAlreadyExists`.
+
+        Without rows nothing is started: it returns if this request was accepted before, else it raises `WorkflowNotFound`.
+        """
 
     async def export(self, workflow_id: str) -> str:
         """The current run as JSON lines."""

@@ -18,10 +18,18 @@ from durable.desk.arguments import check_id, check_number, check_text, checked_s
 from durable.desk.desk import Desk
 from durable.desk.handle import WorkflowHandle
 from durable.desk.listing import Executions, Purged
-from durable.errors import DurableError, NotRegistered, OutcomeUnknown, WorkflowCancelled, WorkflowFailed
+from durable.errors import (
+    DurableError,
+    JournalCorrupted,
+    NotRegistered,
+    OutcomeUnknown,
+    WorkflowCancelled,
+    WorkflowError,
+    WorkflowFailed,
+)
 from durable.journal import failures, keys
 from durable.journal.codec import ANY, MISSING, ValueType, encode_value
-from durable.journal.entries import Status, StatusRow, WorkflowMetadata
+from durable.journal.entries import Row, Status, StatusRow, WorkflowMetadata
 from durable.ports import Entropy
 from durable.workflows.context import seconds
 from durable.workflows.definition import REGISTRY, Workflow
@@ -129,15 +137,24 @@ class Face:
         await self._desk.send(workflow_id, channel, value_json, key)
 
     async def _fork(self, workflow_id: str, at: int, new_id: str | None) -> str:
-        if new_id is None:
+        if fresh := new_id is None:
             new_id = f"{workflow_id}.fork-{self._entropy.random_bytes(4).hex()}"
         keys.id_bytes(new_id)
-        rows = await self._desk.rows_before(workflow_id, at)
+        rows: list[Row] = []
+        problem: DurableError | None = None
+        try:
+            rows = await self._desk.rows_before(workflow_id, at)
+        except (WorkflowError, JournalCorrupted) as error:
+            if fresh:
+                raise
+            problem = error  # unless it was forked before: whoever has the new id knows, and the origin may be gone since
         try:
             await self._desk.fork(new_id, at, rows, _fork_request(workflow_id, at, new_id))
         except OutcomeUnknown as error:
             again = f"The id is that of the new execution: fork({at}, workflow_id={new_id!r}) is recognised."
             raise OutcomeUnknown(f"{error}. {again}", new_id) from error
+        except WorkflowError as error:
+            raise problem or error from None
         return new_id
 
     def _glance(self, workflow_id: str) -> WorkflowMetadata | str:

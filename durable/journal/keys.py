@@ -18,7 +18,7 @@ table  key behind the partition                             value
 ``s``  workflow id, sender id, sender's incarnation         number of the last envelope accepted from that sender; outlives a purge
 ``k``  workflow id, request key                             empty; a request that was accepted; outlives a purge
 ``x``  workflow id                                          time of a purge: the id's tombstone
-``p``  id of a request                                      when it purged which ids; kept for an hour
+``p``  id of a request, zero byte, workflow id              when it purged that id; kept for an hour
 ``c``  nothing                                              a time: nobody who runs the partition goes back behind it
 ====== ==================================================== =====================================================
 
@@ -103,6 +103,11 @@ def of(partition: int, name: bytes, workflow_id: str) -> bytes:
 
 def timer(partition: int, fire_at_ms: int, workflow_id: str, run: int, sequence_number: int) -> bytes:
     return table(partition, TIMER) + number(fire_at_ms, 8) + id_bytes(workflow_id) + number(run) + number(sequence_number)
+
+
+def purge(partition: int, request_id: str, workflow_id: str) -> bytes:
+    """That a request has purged an id: a row each, since they may be many."""
+    return table(partition, PURGE) + request_id.encode() + b"\0" + workflow_id.encode()
 
 
 def fire_at_ms(key: bytes) -> int:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
-from durable.errors import JournalCorrupted, WorkflowError, WorkflowNotFound
+from durable.errors import JournalCorrupted, WorkflowNotFound
 from durable.journal import keys
-from durable.journal.entries import Row, Start, Status, StatusRow, WorkflowMetadata
+from durable.journal.entries import Status, StatusRow, WorkflowMetadata
 from durable.runtime import births
 from durable.runtime.engine import Engine
 from durable.storage.node import NodeStorage
@@ -53,23 +52,18 @@ def list_executions(
 
 def purge(engine: Engine, partitions: Sequence[int], older_than_s: float, request_id: str) -> list[str]:
     """Delete them in the open batches of their partitions; their ids, and those that the same request deleted before."""
-    before_ms = engine.clock.now_ms() - round(older_than_s * 1000)
     purged: list[str] = []
-    now: dict[int, list[str]] = {}
     for partition in partitions:
         births.forget_the_long_purged(engine, partition)
-        purged += births.purged_by(engine, partition, request_id)
+        purged += engine.storage.purged_by(partition, request_id)
     for workflow_id, row in list(engine.storage.statuses(None, partitions)):
+        partition = keys.partition_of(workflow_id)
+        before_ms = engine.now_ms(partition) - round(older_than_s * 1000)
         if row.status.finished and row.updated_at <= before_ms and workflow_id not in engine.live:
-            partition = keys.partition_of(workflow_id)
             if engine.storage.has_any(keys.of(partition, keys.OUTBOX, workflow_id)):
                 continue  # its result, or a message of its, has not arrived yet
-            batch = engine.batches.of(partition)
-            batch.writes.extend(births.buried(engine, workflow_id))
-            now.setdefault(partition, []).append(workflow_id)
+            births.bury(engine, workflow_id, request_id)
             purged.append(workflow_id)
-    for partition, ids in now.items():
-        engine.batches.of(partition).writes.append(births.purge_write(engine, partition, request_id, ids))
     if purged:
         log.info("purged %d executions: %s", len(purged), ", ".join(purged))
     return purged
@@ -83,21 +77,3 @@ def export(storage: NodeStorage, workflow_id: str) -> str:
     header = {"durable_export": 1, "workflow_id": workflow_id, "metadata": storage.metadata(workflow_id, row)}
     rows = storage.rows(workflow_id, row.incarnation, row.run)
     return "".join(msgspec.json.encode(line).decode() + "\n" for line in [header, *rows])
-
-
-_ROW: msgspec.json.Decoder[Row] = msgspec.json.Decoder(Row)
-
-
-def parse_export(text: str) -> tuple[dict[str, Any], list[Row]]:
-    """The header and the rows of an `export`. Raises `WorkflowError` for a text that is none."""
-    try:
-        first, *rest = text.strip().splitlines()
-        header = msgspec.json.decode(first, type=dict[str, Any])
-        if header.get("durable_export") != 1:
-            raise WorkflowError("this is no export of a durable execution (its first line lacks durable_export: 1)")
-        rows = [_ROW.decode(line) for line in rest]
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise WorkflowError(f"this is no export of a durable execution: {error}") from error
-    if not rows or not isinstance(rows[0], Start):
-        raise WorkflowError("this export has no start row")
-    return header, rows

@@ -92,7 +92,7 @@ class Batches:
         log: Log,
         failed: Callable[[BaseException], None],
         lost: Callable[[int, ClusterError], None],
-        now_ms: Callable[[], int],
+        now_ms: Callable[[int], int],
     ) -> None:
         self._log = log
         self._failed = failed
@@ -194,8 +194,8 @@ class Batches:
         """Hand every open batch to the log."""
         self._scheduled = False
         opened, self._open = self._open, {}
-        now_ms = self._now_ms() if opened else 0
         for partition, batch in opened.items():
+            now_ms = self._now_ms(partition)
             if now_ms - self._stamped_ms.get(partition, 0) >= CLOCK_ROW_MS:
                 self._stamped_ms[partition] = now_ms
                 batch.writes.append(clock_write(partition, now_ms))

@@ -13,7 +13,7 @@ from durable.errors import JournalCorrupted, ValueTooLarge
 from durable.journal import failures, forks, keys
 from durable.journal.codec import pack
 from durable.journal.entries import Address, Row, Start, Status, StatusRow
-from durable.ports import Write
+from durable.runtime.batches import PartitionBatch
 from durable.runtime.execution import PYTHON, Execution, child_base
 from durable.storage.node import TOMBSTONE_MS, journal_prefix
 from durable.workflows.machine import Outcome, WorkflowMachine
@@ -37,7 +37,7 @@ def new_start(
         workflow=workflow,
         version=version,
         input_json=input_json,
-        timestamp=engine.clock.now_ms(),
+        timestamp=engine.now_ms(keys.partition_of(workflow_id)),
         python=PYTHON,
         incarnation=incarnation,
         seed=f"{workflow_id}/{incarnation.hex()}/0",
@@ -50,7 +50,7 @@ def create(engine: Engine, start: Start, workflow_id: str) -> Execution:
     """Accept a new execution: its rows are in the open batch, and it runs as soon as it has a slot."""
     execution = _in_memory(engine, start, workflow_id, start.timestamp)
     batch = engine.batch(execution)
-    batch.writes.extend(_unearthed(engine, workflow_id))
+    _unearth(engine, workflow_id, batch)
     execution.append(start, batch)
     execution.status_write(batch, start.timestamp)
     execution.set_active(batch, True)
@@ -82,21 +82,37 @@ def has_row(engine: Engine, workflow_id: str) -> bool:
 def is_purged(engine: Engine, workflow_id: str) -> bool:
     """Whether an execution of this id finished and was purged so lately that somebody may still repeat its submit."""
     purged_ms = engine.storage.number_at(keys.of(keys.partition_of(workflow_id), keys.TOMBSTONE, workflow_id))
-    return purged_ms is not None and engine.clock.now_ms() - purged_ms < TOMBSTONE_MS
+    return purged_ms is not None and engine.now_ms(keys.partition_of(workflow_id)) - purged_ms < TOMBSTONE_MS
 
 
-def buried(engine: Engine, workflow_id: str) -> list[Write]:
-    """What a purge of a finished execution writes. What it had accepted is known as long as its tombstone: a letter, a request or
-    the start by a parent may be repeated, because the answer was lost, and is to be answered as it would have been.
+def bury(engine: Engine, workflow_id: str, request_id: str) -> None:
+    """Purge a finished execution. What it had accepted is known as long as its tombstone: a letter, a request or the start by a
+    parent may be repeated, because the answer was lost, and is to be answered as it would have been.
+
+    It has ended for everybody in one piece; its rows, which may be many, go in pieces behind that. Those that a crash leaves over
+    belong to an incarnation that nobody asks for any more, and go with the tombstone, or with the next purge of the id.
     """
     partition = keys.partition_of(workflow_id)
-    writes: list[Write] = [(key, None) for key in engine.storage.all_keys(workflow_id)]
-    writes.append((keys.of(partition, keys.TOMBSTONE, workflow_id), keys.number(engine.clock.now_ms(), 8)))
+    now_ms = engine.now_ms(partition)
+    batch = engine.batches.of(partition)
+    batch.cut()
+    head = engine.storage.all_keys(workflow_id, (keys.STATUS, keys.ACTIVE))
+    batch.writes.extend((key, None) for key in head)
+    batch.writes.append((keys.of(partition, keys.TOMBSTONE, workflow_id), keys.number(now_ms, 8)))
+    batch.writes.append((keys.purge(partition, request_id, workflow_id), pack((now_ms, [workflow_id]))))
     with suppress(JournalCorrupted):  # it may be purged because it cannot be read
         start = start_of(engine, workflow_id)
         if start is not None and start.parent is not None:
-            writes.append((parent_key(workflow_id, start.parent), b""))
-    return writes
+            batch.writes.append((parent_key(workflow_id, start.parent), b""))
+    batch.cut()
+    _delete(batch, [key for key in engine.storage.all_keys(workflow_id) if key not in head])
+
+
+def _delete(batch: PartitionBatch, known: list[bytes]) -> None:
+    """Delete rows of which any may be gone without those behind it."""
+    for key in known:
+        batch.writes.append((key, None))
+        batch.cut()
 
 
 def parent_key(child_id: str, parent: Address) -> bytes:
@@ -104,38 +120,31 @@ def parent_key(child_id: str, parent: Address) -> bytes:
     return keys.of(keys.partition_of(child_id), keys.REQUEST, child_id) + b"\0started by\0" + pack(parent)
 
 
-def purge_write(engine: Engine, partition: int, request_id: str, ids: list[str]) -> Write:
-    """What a request has purged, for whoever repeats it. An id stands here once: the second time there is nothing to purge."""
-    known = purged_by(engine, partition, request_id)
-    return keys.table(partition, keys.PURGE) + request_id.encode(), pack((engine.clock.now_ms(), known + ids))
-
-
-def purged_by(engine: Engine, partition: int, request_id: str) -> list[str]:
-    """The ids that a request has purged before."""
-    return engine.storage.purges(partition, request_id).get(request_id, (0, []))[1]
-
-
-def _unearthed(engine: Engine, workflow_id: str) -> list[Write]:
+def _unearth(engine: Engine, workflow_id: str, batch: PartitionBatch) -> None:
     """An id that was purged begins again: requests to the old one are none to the new one. Letters are numbered by their senders,
     who may have written to the old one, so these numbers stay.
+
+    The requests may be many, and go in pieces before what the new one writes; the tombstone goes with that, so that whoever
+    comes between finds an id that was purged. Who started the old one is forgotten last.
     """
     tombstone = keys.of(keys.partition_of(workflow_id), keys.TOMBSTONE, workflow_id)
-    if not engine.storage.has(tombstone):
-        return []
-    return [(key, None) for key in (tombstone, *engine.storage.all_keys(workflow_id, (keys.REQUEST,)))]
+    if engine.storage.has(tombstone):
+        batch.cut()
+        _delete(batch, engine.storage.all_keys(workflow_id, (keys.REQUEST,))[::-1])
+        batch.writes.append((tombstone, None))
 
 
 def forget_the_long_purged(engine: Engine, partition: int) -> None:
     """Tombstones, and what goes with them, when nobody can repeat himself any more; and what was purged by which request."""
-    now_ms = engine.clock.now_ms()
-    for request_id, (at_ms, _) in engine.storage.purges(partition).items():
-        if now_ms - at_ms >= TOMBSTONE_MS:
-            key = keys.table(partition, keys.PURGE) + request_id.encode()
-            engine.batches.of(partition).writes.append((key, None))
-    for workflow_id, purged_ms in list(engine.storage.tombstones(partition)):
+    now_ms, storage = engine.now_ms(partition), engine.storage
+    gone = [key for key, (at_ms, _) in storage.purges(partition) if now_ms - at_ms >= TOMBSTONE_MS]
+    for workflow_id, purged_ms in storage.tombstones(partition):
         if now_ms - purged_ms >= FORGOTTEN_MS and workflow_id not in engine.live and not has_row(engine, workflow_id):
-            known = engine.storage.all_keys(workflow_id, (keys.TOMBSTONE, *keys.OF_ONE_ID))
-            engine.batches.of(partition).writes.extend((key, None) for key in known)
+            gone += storage.all_keys(workflow_id, (*keys.OF_ONE_EXECUTION, *keys.OF_ONE_ID, keys.TOMBSTONE))
+    if gone:
+        batch = engine.batches.of(partition)
+        batch.cut()
+        _delete(batch, gone)
 
 
 def fork(engine: Engine, new_id: str, at: int, rows: list[Row], request_key: bytes) -> None:
@@ -152,11 +161,11 @@ def fork(engine: Engine, new_id: str, at: int, rows: list[Row], request_key: byt
             f"the rows before entry {at} take {size:,} bytes, and a fork records them at once, of which this node takes "
             f"{bytes_max:,}. Nothing was forked; fork at an earlier entry."
         )
-    now_ms = engine.clock.now_ms()
+    now_ms = engine.now_ms(keys.partition_of(new_id))
     execution = _in_memory(engine, forked, new_id, now_ms)
     execution.requests.add(request_key)
     batch = execution.parking = engine.batch(execution)  # it is read from its rows, so they must be there
-    batch.writes.extend(_unearthed(engine, new_id))
+    _unearth(engine, new_id, batch)
     batch.writes.extend((prefix + keys.number(index), data) for index, data in enumerate(packed))
     batch.writes.append((request_key, b""))
     execution.status_write(batch, now_ms)

@@ -26,7 +26,7 @@ class Calls:
         self._engine = engine
         config = engine.config
         self.runner = FunctionRunner(
-            engine.clock.now_ms, config.max_threads, config.value_bytes_max, self._answered, self._failed, self._beat
+            config.max_threads, config.value_bytes_max, self._answered, self._failed, self._beat
         )
 
     def run(self, execution: Execution, operation: Any) -> None:
@@ -70,7 +70,7 @@ class Calls:
         operation = running.operation
         batch = self._engine.batch(execution)
         execution.record_attempt(attempt, batch)
-        wait_ms = attempt.next_at_ms - self._engine.clock.now_ms()
+        wait_ms = attempt.next_at_ms - execution.now_ms()
         if wait_ms >= DURABLE_BACKOFF_MS and execution.machine is not None:
             execution.working.pop(attempt.sequence_number, None)
             operations.back_off(execution, attempt.sequence_number, attempt.next_at_ms, batch)

@@ -7,6 +7,9 @@ that one is late. Ways do not wait for each other.
 A try that fails says nothing: the envelope may have arrived. It is carried again after a pause, which grows; the receiver
 knows a repetition. While a way is open, envelopes take it also when the receiver's partition has come here meanwhile: they must
 not overtake. It is closed when the sender's partition goes; whoever has that next begins from the outbox.
+
+Some cannot be answered for long: the receiver is paused, or nobody owns its partition. Who is not answered soon leaves its place
+and tries on among its like, in places of their own. However many they are, they hold up each other, and nobody else for long.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ log = logging.getLogger("durable")
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 2.0
 CARRIED_AT_ONCE_MAX = 1_000
-"""Tries under way at once. More ways than that take turns."""
+"""Tries under way at once, half of them of envelopes that have waited for long. More ways than that take turns."""
+SOON_S = 1.0
+"""An envelope that is not answered within this is one that waits for long: many times what a receiver takes that is not held up."""
 
 _Way = tuple[str, bytes, str]
 """The sender's id and incarnation, and the receiver."""
@@ -63,7 +68,8 @@ class Carrier:
         self._here = here
         self._answered = answered
         self._ways: dict[_Way, _Letters] = {}
-        self._free = asyncio.Semaphore(CARRIED_AT_ONCE_MAX)
+        self._free = asyncio.Semaphore(CARRIED_AT_ONCE_MAX // 2)
+        self._free_for_long = asyncio.Semaphore(CARRIED_AT_ONCE_MAX // 2)
 
     def is_before(self, envelope: Envelope) -> bool:
         """Whether an earlier envelope of the same sender to the same receiver is still being carried."""
@@ -108,10 +114,14 @@ class Carrier:
             del self._ways[way]
 
     async def _carry(self, envelope: Envelope) -> Failure | None:
-        pause_s = PAUSE_MIN_S
+        pause_s, long = PAUSE_MIN_S, False
         while True:
             try:
-                return await self._try(envelope)
+                return await self._try(envelope, long)
+            except TimeoutError:
+                if not long:
+                    long = True
+                    continue
             except (ClusterError, Overloaded) as error:
                 log.debug("an envelope for %s is carried again: %s", envelope.receiver, error)
                 if isinstance(error, NoQuorum):
@@ -122,10 +132,11 @@ class Carrier:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
-    async def _try(self, envelope: Envelope) -> Failure | None:
+    async def _try(self, envelope: Envelope, long: bool) -> Failure | None:
+        """Raises TimeoutError when there is no answer soon, unless it has waited for ``long``."""
         if self._courier is None or keys.partition_of(envelope.receiver) in self._engine.here:
             return await self._here(envelope)
-        async with self._free:
+        async with self._free_for_long if long else self._free, asyncio.timeout(None if long else SOON_S):
             return await self._courier.carry(envelope)
 
 

@@ -86,9 +86,9 @@ class LocalDesk:
         request = _request_key(partition, new_id, request_id)
         taken = new_id in engine.live or births.has_row(engine, new_id) or births.is_purged(engine, new_id)
         if not (taken and self._is_known(new_id, request)):
-            if taken:
+            if taken or not rows:
                 await self._settled(partition)
-                raise WorkflowAlreadyExists(f"the id {new_id!r} is taken; nothing was forked")
+                raise WorkflowAlreadyExists(f"the id {new_id!r} is taken; nothing was forked") if taken else _not_found(new_id)
             births.fork(engine, new_id, at, rows, request)
         await self._recorded(partition, new_id)
 
@@ -175,7 +175,7 @@ class LocalDesk:
             execution.paused = True
             execution.move(Event.PAUSE)
             batch = engine.put_down(execution)
-            execution.status_write(batch, engine.clock.now_ms())
+            execution.status_write(batch, execution.now_ms())
             execution.set_active(batch, True)
             engine.scheduler.forget(execution)
             engine.scheduler.release(execution)
@@ -188,7 +188,7 @@ class LocalDesk:
         if execution is not None and execution.paused:
             execution.paused = False
             execution.move(Event.RESUME)
-            execution.status_write(engine.batch(execution), engine.clock.now_ms())
+            execution.status_write(engine.batch(execution), execution.now_ms())
             engine.batches.after(partition, engine.scheduler.wake, execution)
         await self._recorded(partition, workflow_id)
 

@@ -67,12 +67,14 @@ class Engine:
         self.log = durable_log
         self.tenures = Tenures(self, elsewhere)
         self.here = self.tenures.here
-        self.batches = Batches(durable_log, self.fail, self.drop, clock.now_ms)
+        self.batches = Batches(durable_log, self.fail, self.drop, self.now_ms)
         self.scheduler = Scheduler(config, self.drive, self.batches.flush, self.park, self._is_due_soon)
         self.calls = Calls(self)
         self.runner = self.calls.runner
         self.post = PostOffice(self, courier)
-        self.alarm = Alarm(clock.now_ms, storage.timers, lambda: list(self.here), self._fire, self.batches.flush)
+        self.alarm = Alarm(
+            clock.now_ms, self.tenures.ahead_ms, storage.timers, lambda: list(self.here), self._fire, self.batches.flush
+        )
         self.newcomers = Newcomers(self)
 
     # --- partitions
@@ -90,6 +92,10 @@ class Engine:
     def epoch(self, partition: int) -> int:
         tenure = self.here.get(partition)
         return 0 if tenure is None else tenure.epoch
+
+    def now_ms(self, partition: int) -> int:
+        """The time in a partition: that of this node, or as far ahead of it as that of an earlier owner was."""
+        return self.clock.now_ms() + self.tenures.ahead_ms(partition)
 
     def busy(self) -> dict[int, None]:
         """The partitions in which a function runs, or has run and its result is not yet on its way to the log."""
@@ -127,12 +133,12 @@ class Engine:
     def park(self, execution: Execution) -> None:
         """Drop a waiting execution from memory. Its rows are written; when they are durable, it is gone."""
         batch = self.put_down(execution)
-        execution.status_write(batch, self.clock.now_ms())
+        execution.status_write(batch, execution.now_ms())
         execution.set_active(batch, False)
 
     def _is_due_soon(self, execution: Execution) -> bool:
         """Whether one of its timers fires before it would be worth parking."""
-        until_ms = self.clock.now_ms() + self.config.park_after * 1000
+        until_ms = execution.now_ms() + self.config.park_after * 1000
         return any(keys.fire_at_ms(key) < until_ms for key in execution.timers.values())
 
     def put_down(self, execution: Execution) -> PartitionBatch:
@@ -202,7 +208,7 @@ class Engine:
             self._run(execution, batch)
 
     def _run(self, execution: Execution, batch: PartitionBatch) -> None:
-        now_ms = self.clock.now_ms()
+        now_ms = execution.now_ms()
         inbox = execution.inbox
         execution.woken = False
         if execution.status is not Status.RUNNING:
@@ -255,7 +261,7 @@ class Engine:
         except NotRegistered:
             self._wait_for_code(execution)
             return False
-        now_ms = self.clock.now_ms()
+        now_ms = execution.now_ms()
         if execution.rows == 1 and execution.start is not None:
             execution.begin(workflow, batch, now_ms, self.config.value_bytes_max)
         else:
@@ -288,6 +294,7 @@ class Engine:
         """The run ends: what was answered to it is nothing to the next, which counts from 0 again. Whoever sent it is told."""
         batch.effects.extend((answer.recorded,) for answer in execution.inbox if answer.recorded is not None)
         execution.inbox.clear()
+        batch.writes.extend((key, None) for key in execution.due)
         execution.due.clear()
 
     def _workflow(self, execution: Execution) -> Workflow[Any, Any]:
@@ -299,7 +306,7 @@ class Engine:
         for answer in execution.inbox:
             if answer.recorded is None:
                 batch.cut()
-                execution.record_only(answer, batch, self.clock.now_ms())
+                execution.record_only(answer, batch, execution.now_ms())
             else:
                 kept.append(answer)
         if len(kept) < len(execution.inbox):
@@ -339,7 +346,7 @@ class Engine:
         except JournalCorrupted as error:
             log.error("execution %s is cancelled, and what it has under way is not known: %s", execution.workflow_id, error)
         execution.status, execution.paused = Status.DIVERGED, False
-        self._finish(execution, Outcome(Status.CANCELLED), batch, self.clock.now_ms())
+        self._finish(execution, Outcome(Status.CANCELLED), batch, execution.now_ms())
 
     def _diverge(self, execution: Execution, error: ReplayError) -> None:
         """The code does not match the journal: stop, lose nothing, and try again when the code changes."""
@@ -348,7 +355,7 @@ class Engine:
         execution.move(Event.DIVERGE)
         execution.error = failures.record(error)
         batch = self.put_down(execution)
-        row = execution.status_write(batch, self.clock.now_ms())
+        row = execution.status_write(batch, execution.now_ms())
         execution.set_active(batch, True)
         self.newcomers.wait(execution)
         self.scheduler.release(execution)
@@ -372,7 +379,7 @@ class Engine:
         )
         execution.status = Status.WAITING
         self.newcomers.wait(execution)
-        execution.status_write(self.batch(execution), self.clock.now_ms())
+        execution.status_write(self.batch(execution), execution.now_ms())
         self.scheduler.release(execution)
 
     # --- functions
@@ -403,23 +410,25 @@ class Engine:
         except ReplayError as error:
             log.error("a timer of execution %s is due, and: %s", workflow_id, error)
             return
+        partition = keys.partition_of(workflow_id)
+        key = keys.timer(partition, fire_at_ms, workflow_id, run, number)
         if execution is not None and execution.run == run:
-            execution.due.append(number)
+            execution.due.append(key)
             if not execution.paused:
                 self.scheduler.wake(execution)
         else:  # nobody is left who could wait for it
-            partition = keys.partition_of(workflow_id)
-            key = keys.timer(partition, fire_at_ms, workflow_id, run, number)
             self.batches.of(partition).writes.append((key, None))
 
-    def _timer_due(self, execution: Execution, number: int, batch: PartitionBatch, now_ms: int) -> None:
-        machine = execution.machine
+    def _timer_due(self, execution: Execution, key: bytes, batch: PartitionBatch, now_ms: int) -> None:
+        """Only the timer that an operation has set is its own: another of its number was left by an earlier one."""
+        machine, number = execution.machine, keys.parse_timer(key)[3]
         pending = machine.pending.get(number) if machine else None
-        if pending is None:
+        if pending is None or execution.timers.get(number) != key:
+            batch.writes.append((key, None))
             return
         if pending.entry_type is EntryType.SLEEP:
             execution.step(Answer(number, b"null"), batch, now_ms)
-        elif number in execution.timers and number not in execution.calls:
+        elif number not in execution.calls:
             batch.writes.append((execution.timers.pop(number), None))
             execution.working[number] = pending
             batch.effects.append((self.run_call, execution, pending))

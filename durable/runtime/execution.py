@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from durable.journal import keys
@@ -23,6 +23,7 @@ from durable.journal.entries import (
     CANCEL,
     Address,
     Attempt,
+    Command,
     Completion,
     EntryType,
     Envelope,
@@ -56,6 +57,7 @@ class Node(Protocol):
     def deliver(self, key: bytes, envelope: Envelope) -> None: ...
     def ended(self, execution: Execution, status: StatusRow) -> None: ...
     def epoch(self, partition: int) -> int: ...
+    def now_ms(self, partition: int) -> int: ...
 
 
 _MADE_WHEN_TOUCHED: dict[str, Callable[[], Any]] = {
@@ -67,8 +69,8 @@ _MADE_WHEN_TOUCHED: dict[str, Callable[[], Any]] = {
     "calls": dict,  # sequence number -> the attempt that runs
     "attempts": dict,  # sequence number -> the last attempt that failed
     "first_started_ms": dict,  # sequence number -> when its first attempt began
-    "side_keys": list,  # keys of attempts and heartbeats
-    "due": list,  # sequence numbers of timers that fired
+    "side_keys": dict,  # keys of attempts and heartbeats, each once
+    "due": list,  # keys of timers that fired
     "requests": set,  # keys of requests from outside, accepted and perhaps not durable yet
 }
 """A hundred thousand executions may wait for a slot: what they do not need yet, they do not have."""
@@ -116,8 +118,8 @@ class Execution:
     calls: dict[int, Any]
     attempts: dict[int, Attempt]
     first_started_ms: dict[int, int]
-    side_keys: list[bytes]
-    due: list[int]
+    side_keys: dict[bytes, None]
+    due: list[bytes]
     requests: set[bytes]
 
     def __init__(self, workflow_id: str, status: StatusRow, node: Node, start: Start | None = None) -> None:
@@ -164,6 +166,10 @@ class Execution:
     def cancelled(self) -> bool:
         """Whether it has yet to be told that it is cancelled."""
         return any(answer.sequence_number == CANCEL for answer in self.inbox)
+
+    def now_ms(self) -> int:
+        """The time in its partition."""
+        return self.node.now_ms(self.partition)
 
     # --- status
 
@@ -230,7 +236,7 @@ class Execution:
         for attempt in storage.attempts(self.workflow_id, self.incarnation, self.run):
             self.attempts[attempt.sequence_number] = attempt
             self.first_started_ms.setdefault(attempt.sequence_number, attempt.started_at_ms)
-            self.side_keys.append(attempt_write(self.workflow_id, self.incarnation, self.run, attempt)[0])
+            self.side_keys[attempt_write(self.workflow_id, self.incarnation, self.run, attempt)[0]] = None
         sends = {
             number: machine.receiver(number, ANY.decode(command.input_json)[0])
             for number, command in enumerate(recorded)
@@ -243,7 +249,20 @@ class Execution:
             if number < len(recorded):
                 batch.cut()
                 operations.take_up(self, recorded[number], machine.pending[number], storage, batch, now_ms)
+        self._find_timers_of_the_abandoned(recorded, storage)
         self._collect(batch)
+
+    def _find_timers_of_the_abandoned(self, recorded: Sequence[Command], storage: NodeStorage) -> None:
+        """What was answered while it was paused, its code learns by the replay, and may wait for less than its rows say."""
+        assert self.machine is not None
+        for number in [each.sequence_number for each in self.machine.abandoned if each.sequence_number < len(recorded)]:
+            key, last = b"", self.attempts.get(number)
+            if recorded[number].entry_type is EntryType.SLEEP:
+                key = operations.sleep_key(self, recorded[number], number)
+            elif last is not None:
+                key = keys.timer(self.partition, last.next_at_ms, self.workflow_id, self.run, number)
+            if key and storage.has(key):
+                self.timers[number] = key  # it is taken back with the operation
 
     def open_mailbox(self, storage: NodeStorage) -> Mailbox:
         if self.mailbox is None:
@@ -382,12 +401,12 @@ class Execution:
     def record_attempt(self, attempt: Attempt, batch: PartitionBatch) -> None:
         write = attempt_write(self.workflow_id, self.incarnation, self.run, attempt)
         self.attempts[attempt.sequence_number] = attempt
-        self.side_keys.append(write[0])
+        self.side_keys[write[0]] = None
         batch.writes.append(write)
 
     def record_heartbeat(self, number: int, details_json: bytes, batch: PartitionBatch) -> None:
         key = heartbeat_key(self.workflow_id, self.incarnation, self.run, number)
-        self.side_keys.append(key)
+        self.side_keys[key] = None
         batch.writes.append((key, details_json))
 
 

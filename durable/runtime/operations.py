@@ -156,10 +156,7 @@ def abandon_recorded(execution: Execution, storage: NodeStorage, batch: Partitio
         if number in answered:
             continue
         if command.entry_type is EntryType.SLEEP:
-            base = 0 if command.name == "until_ms" else command.timestamp
-            fire_at_ms = min(max(0, base + int(command.input_json)), 2**63)
-            key = keys.timer(execution.partition, fire_at_ms, execution.workflow_id, execution.run, number)
-            batch.writes.append((key, None))
+            batch.writes.append((sleep_key(execution, command, number), None))
         elif command.entry_type is EntryType.CHILD:
             child_id, _, detached = ANY.decode(command.input_json)
             if not detached:
@@ -169,6 +166,13 @@ def abandon_recorded(execution: Execution, storage: NodeStorage, batch: Partitio
 def _cancel_child(execution: Execution, number: int, recorded_id: str, batch: PartitionBatch) -> None:
     receiver = _child_id(execution, number, recorded_id)
     post(execution, Envelope(EnvelopeKind.CANCEL, execution.address(number), receiver, 0), batch)
+
+
+def sleep_key(execution: Execution, command: Command, number: int) -> bytes:
+    """The timer row of a sleep, from its command alone."""
+    base = 0 if command.name == "until_ms" else command.timestamp
+    fire_at_ms = min(max(0, base + int(command.input_json)), 2**63)
+    return keys.timer(execution.partition, fire_at_ms, execution.workflow_id, execution.run, number)
 
 
 def _envelope_number(execution: Execution, sequence_number: int) -> int:

@@ -13,7 +13,7 @@ RESULT  the parent's CHILD is complete none
 CANCEL  cancelling twice is cancelling none; whoever is not the sender's child is left alone
 ======= ============================== ==========================================================================
 
-What a repetition is known by outlives a purge (`births.buried`): the answer is the one that was lost.
+What a repetition is known by outlives a purge (`births.bury`): the answer is the one that was lost.
 
 One node runs this very path for its own partitions, so that a cluster changes nothing. There, when the receiver's partition is not
 here, `durable.runtime.carrier` brings the envelope to whoever has it, and `PostOffice.receive` is the other end. What the

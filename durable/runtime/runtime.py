@@ -67,6 +67,7 @@ class NodeRuntime(Face):
         if simulated:
             simulated.prepare(engine)
         runtime = cls(engine, owned, owns_store)
+        clock.at_least(max(map(storage.clock_ms, range(keys.PARTITIONS))))  # one process had them all, and one clock
         for partition in range(keys.PARTITIONS):
             engine.adopt(partition)
         return runtime

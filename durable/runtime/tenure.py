@@ -38,13 +38,17 @@ log = logging.getLogger("durable")
 
 
 class Tenure:
-    """One time during which a partition is run here. ``epoch`` is the number that fences the others."""
+    """One time during which a partition is run here. ``epoch`` is the number that fences the others; its time runs ``ahead_ms`` of
+    this node's, so that it does not go back behind what its earlier owners have seen. One machine's clock is wrong in what it
+    has owned, and nowhere else.
+    """
 
-    __slots__ = ("epoch", "partition")
+    __slots__ = ("ahead_ms", "epoch", "partition")
 
-    def __init__(self, partition: int, epoch: int) -> None:
+    def __init__(self, partition: int, epoch: int, ahead_ms: int) -> None:
         self.partition = partition
         self.epoch = epoch
+        self.ahead_ms = ahead_ms
 
 
 class Tenures:
@@ -67,6 +71,10 @@ class Tenures:
             if partition not in self.here:
                 raise self._elsewhere(partition)
 
+    def ahead_ms(self, partition: int) -> int:
+        tenure = self.here.get(partition)
+        return 0 if tenure is None else tenure.ahead_ms
+
     def runs(self, workflow_id: str) -> bool:
         return keys.partition_of(workflow_id) in self.here
 
@@ -76,8 +84,8 @@ class Tenures:
         engine = self._engine
         if partition in self.here:
             self.drop(partition, NotOwner(partition, engine.config.node_id, epoch))
-        self.here[partition] = Tenure(partition, epoch)
-        engine.clock.at_least(engine.storage.clock_ms(partition))
+        ahead_ms = max(0, engine.storage.clock_ms(partition) - engine.clock.now_ms())
+        self.here[partition] = Tenure(partition, epoch, ahead_ms)
         recover(engine, partition)
         engine.alarm.adopt(partition)
 

@@ -82,12 +82,12 @@ class NodeStorage:
     def final(self, workflow_id: str, now_ms: int) -> StatusRow | None:
         """How an execution has ended, if these rows may say it by themselves, whoever owns the partition. A final result never
         changes, but an id that was purged may begin again. Rows that are younger than half of what a tombstone lasts cannot have
-        missed both; the other half is for clocks that differ.
+        missed both; the other half is for clocks that differ. Rows of a time to come are of a clock that differs by more.
         """
         row = self.status(workflow_id)
         if row is None or not row.status.finished:
             return None
-        return row if now_ms - self.clock_ms(keys.partition_of(workflow_id)) < TOMBSTONE_MS // 2 else None
+        return row if abs(now_ms - self.clock_ms(keys.partition_of(workflow_id))) < TOMBSTONE_MS // 2 else None
 
     def raw_rows(self, workflow_id: str, incarnation: bytes, run: int) -> list[bytes]:
         prefix = journal_prefix(workflow_id, incarnation, run)
@@ -168,15 +168,21 @@ class NodeStorage:
         for key, value in self._reader.scan(keys.table(partition, keys.TOMBSTONE)):
             yield keys.parse_id(key), int.from_bytes(value, "big")
 
-    def purges(self, partition: int, begin: str = "") -> dict[str, tuple[int, list[str]]]:
-        """Which requests have purged which ids lately, and when; of those whose ids ``begin`` so."""
-        prefix, found = keys.table(partition, keys.PURGE), {}
-        for key, value in self._reader.scan(prefix + begin.encode()):
+    def purges(self, partition: int, begin: str = "") -> Iterator[tuple[bytes, tuple[int, list[str]]]]:
+        """When requests have purged which ids lately, with the rows' keys; of requests whose ids ``begin`` so."""
+        for key, value in self._reader.scan(keys.table(partition, keys.PURGE) + begin.encode()):
             try:
-                found[key[len(prefix) :].decode()] = PURGE_ROW.unpack(value)
+                yield key, PURGE_ROW.unpack(value)
             except CorruptRow as error:
                 log.error("what a purge has deleted in partition %d cannot be read: %s", partition, error)
-        return found
+
+    def purged_by(self, partition: int, request_id: str) -> list[str]:
+        """The ids that a request has purged. An earlier version kept them in one row, whose key had the request's id alone."""
+        old, ids = keys.table(partition, keys.PURGE) + request_id.encode(), []
+        for key, (_, purged) in self.purges(partition, request_id):
+            if key == old or (purged and key == keys.purge(partition, request_id, purged[0])):
+                ids += purged
+        return ids
 
     def outbox(self, partition: int) -> Iterator[tuple[bytes, Envelope]]:
         """Envelopes on their way, with their keys, each sender's in order."""

@@ -20,7 +20,6 @@ import msgspec
 
 from durable.errors import NonDeterminismError, WorkflowError
 from durable.journal.entries import Command, Failure, Row, Start, Status
-from durable.runtime.admin import parse_export
 from durable.workflows.definition import REGISTRY, Workflow
 from durable.workflows.machine import Outcome, WorkflowMachine
 from durable.workflows.replaying import replay
@@ -98,7 +97,7 @@ def check_replay(workflow: Workflow[Any, Any] | str | None, text: str) -> Replay
 
 def read_export(text: str) -> Recorded:
     """Raises `WorkflowError` for a text that is no export."""
-    header, rows = parse_export(text)
+    header, rows = _parse(text)
     start = rows[0]
     assert isinstance(start, Start)
     metadata = header["metadata"]
@@ -153,3 +152,20 @@ def _shown_outcome(outcome: Outcome) -> str:
     error = None if outcome.error is None else (outcome.error.error_type, outcome.error.message)
     output_json = None if outcome.output_json is None else outcome.output_json.decode()
     return _shown(outcome.status, output_json, error)
+
+_ROW: msgspec.json.Decoder[Row] = msgspec.json.Decoder(Row)
+
+
+def _parse(text: str) -> tuple[dict[str, Any], list[Row]]:
+    """The header and the rows of an `export`. Raises `WorkflowError` for a text that is none."""
+    try:
+        first, *rest = text.strip().splitlines()
+        header = msgspec.json.decode(first, type=dict[str, Any])
+        if header.get("durable_export") != 1:
+            raise WorkflowError("this is no export of a durable execution (its first line lacks durable_export: 1)")
+        rows = [_ROW.decode(line) for line in rest]
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise WorkflowError(f"this is no export of a durable execution: {error}") from error
+    if not rows or not isinstance(rows[0], Start):
+        raise WorkflowError("this export has no start row")
+    return header, rows

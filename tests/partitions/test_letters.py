@@ -9,9 +9,10 @@ import pytest
 from twins import Twins
 
 from durable import Context, Status, workflow
-from durable.errors import MailRefused, NotOwner, Overloaded, WorkflowAlreadyExists
+from durable.errors import MailRefused, NotOwner, Overloaded, Unanswered, WorkflowAlreadyExists
 from durable.journal import failures, keys
 from durable.journal.entries import Address, Envelope, EnvelopeKind
+from durable.runtime import carrier
 from durable.runtime.births import FORGOTTEN_MS, TOMBSTONE_MS
 from durable.storage.node import journal_prefix
 from durable.testing import run
@@ -215,6 +216,58 @@ def test_where_there_is_too_much_to_do_a_letter_is_carried_again_and_nobody_is_a
 
     run(main())
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_letters_that_nobody_answers_do_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carrier, "CARRIED_AT_ONCE_MAX", 8)
+    kept, under_way, most = [f"letters-kept-{n}" for n in range(40)], 0, 0
+
+    async def main() -> None:
+        twins = Twins()
+        twins.give("a")
+        carry, answers = twins.carry, asyncio.Event()
+
+        async def slow(envelope: Envelope) -> Any:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                async with asyncio.timeout(30):
+                    if envelope.receiver in kept:
+                        await answers.wait()
+                    return await carry(envelope)
+            except TimeoutError:
+                raise Unanswered("its receiver is paused") from None
+            finally:
+                under_way -= 1
+
+        twins.carry = slow  # type: ignore[method-assign]
+        for partition in dict.fromkeys(map(keys.partition_of, [RECEIVER, *kept])):
+            twins.move(partition, "b")
+        for name in kept:
+            await twins.node(name).desk.submit("letters-takes", 1, b"2", name)
+        await twins.node(RECEIVER).desk.submit("letters-takes", 1, b"3", RECEIVER)
+        engine, senders = twins.nodes["a"].engine, next(each for each in range(256) if each in twins.nodes["a"].engine.here)
+        tenure = engine.here[senders]
+        for name in kept:
+            for number in (1, 2):
+                post = Envelope(
+                    EnvelopeKind.SEND, Address("letters-x", b"12345678", 0, number), name, number, "box", number - 1, b"%d" % number
+                )
+                engine.post._carrier.add(tenure, b"%d %s" % (number, name.encode()), post)
+        await asyncio.sleep(0.1)
+        await twins.node(SENDER).desk.submit("letters-sends", 1, b"3", SENDER)
+        row = await twins.node(RECEIVER).desk.outcome(RECEIVER, 20.0)
+        assert row is not None and row.output_json == b"[0,1,2]"
+        await asyncio.sleep(100)
+        assert most == 8
+        answers.set()
+        for name in kept:
+            row = await twins.node(name).desk.outcome(name, 60.0)
+            assert row is not None and row.output_json == b"[1,2]", "in their order"
+        await twins.close()
+
+    run(main())
 
 
 def test_a_child_that_was_purged_is_not_started_again() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twins import Twin, Twins
 
-from durable import Context, Status, current_call, function, workflow
+from durable import Context, RetryPolicy, Status, current_call, function, workflow
 from durable.errors import NoQuorum, NotOwner, OutcomeUnknown, StoreFull
 from durable.journal import keys
 from durable.testing import run
@@ -53,6 +53,23 @@ async def thread(ctx: Context, seconds: float) -> int:
 async def nap(ctx: Context) -> str:
     await ctx.sleep(1)
     return "rested"
+
+
+@workflow("tenures-long")
+async def long(ctx: Context, seconds: float) -> None:
+    await ctx.sleep(seconds)
+
+
+@function("tenures-second-time", retry=RetryPolicy(max_attempts=2, initial_delay=60.0, jitter=0.0))
+async def second_time() -> int:
+    if current_call().attempt == 1:
+        raise ConnectionError
+    return current_call().attempt
+
+
+@workflow("tenures-again")
+async def once_more(ctx: Context) -> int:
+    return await ctx.call(second_time)
 
 
 @workflow("tenures-waits")
@@ -188,7 +205,55 @@ def test_time_does_not_go_back_with_a_new_owner() -> None:
         began = twins.nodes["b"].engine.storage.clock_ms(partition)
         assert node.engine.clock.now_ms() < began
         twins.move(partition, "a")
-        assert node.engine.clock.now_ms() >= began
+        assert node.engine.now_ms(partition) >= began
+        await twins.close()
+
+    run(main())
+
+
+def test_a_clock_that_is_a_day_ahead_moves_what_it_has_owned_and_nothing_else() -> None:
+    async def main() -> None:
+        twins, node, partition = twins_of("w7")
+        loop = asyncio.get_running_loop()
+        ahead: Any = twins.nodes["b"].engine.clock
+        ahead._ahead_ms = 86_400_000
+        here = next(name for name in map("w8-{}".format, range(99)) if keys.partition_of(name) != partition)
+        later = next(name for name in map("w7-{}".format, range(9_999)) if keys.partition_of(name) == partition)
+        twins.move(partition, "b")
+        await node.desk.submit("tenures-long", 1, b"21600", here)
+        await twins.nodes["b"].desk.submit("tenures-long", 1, b"21600", "w7")
+        began = loop.time()
+        await asyncio.sleep(60)
+        seen = twins.nodes["b"].engine.storage.clock_ms(partition)
+        twins.move(partition, "a")
+        assert node.engine.now_ms(partition) >= seen
+        await node.desk.submit("tenures-long", 1, b"3600", later)
+
+        async def ended_after_s(name: str) -> float:
+            assert await node.desk.outcome(name, None) is not None
+            return loop.time() - began
+
+        ended = await asyncio.gather(*map(ended_after_s, (later, "w7", here)))
+        assert ended == pytest.approx([3_660, 21_660, 21_600], abs=5), "the minute in which nothing was recorded was seen by nobody"
+        await twins.close()
+
+    run(main())
+
+
+def test_who_waits_for_another_attempt_where_the_time_is_ahead_waits_as_long_as_elsewhere() -> None:
+    async def main() -> None:
+        twins, node, partition = twins_of("w9")
+        ahead: Any = twins.nodes["b"].engine.clock
+        ahead._ahead_ms = 86_400_000
+        twins.move(partition, "b")
+        await twins.nodes["b"].desk.submit("tenures-waits", 1, b"null", "w9")
+        twins.move(partition, "a")
+        began = asyncio.get_running_loop().time()
+        again = next(name for name in map("w9-{}".format, range(9_999)) if keys.partition_of(name) == partition)
+        await node.desk.submit("tenures-again", 1, b"null", again)
+        row = await node.desk.outcome(again, None)
+        assert row is not None and row.output_json == b"2"
+        assert 60 <= asyncio.get_running_loop().time() - began <= 65
         await twins.close()
 
     run(main())

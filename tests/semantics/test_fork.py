@@ -17,6 +17,7 @@ from durable import (
     WorkflowCancelled,
     WorkflowError,
     WorkflowHandle,
+    WorkflowNotFound,
     function,
     workflow,
 )
@@ -327,3 +328,40 @@ async def test_a_journal_is_forked_before_an_entry_that_cannot_be_read() -> None
         fork = await origin.fork(at=1)
         assert await fork.result(timeout=5) == [0, 1, 2]
         assert runs == [1, 2]
+
+
+@asynchronous
+async def test_a_fork_that_is_asked_again_is_recognised_although_its_origin_has_gone_on_or_is_gone() -> None:
+    @workflow("fork-goes-on")
+    async def goes_on(ctx: Context, run: int) -> int:
+        if run == 0:
+            await ctx.receive("go")
+            await ctx.sleep(0)
+            await ctx.sleep(0)
+            await ctx.receive("go")
+            ctx.continue_as_new(1)
+        await ctx.receive("end")
+        return run
+
+    async with await open_node() as runtime:
+        origin = await runtime.submit(goes_on, 0, workflow_id="fork-origin")
+        await origin.send("go")
+        while len(await origin.journal()) < 4:
+            await turns()
+        await origin.fork(2, workflow_id="fork-new")
+        await origin.send("go")
+        while len(await origin.journal()) != 1:
+            await turns()
+        assert (await origin.fork(2, workflow_id="fork-new")).workflow_id == "fork-new"
+        with pytest.raises(WorkflowError, match="forked at 0 to 1, not at 2"):
+            await origin.fork(2, workflow_id="fork-never")
+        with pytest.raises(WorkflowError, match="forked at 0 to 1, not at 3"):
+            await origin.fork(3, workflow_id="fork-new")
+        await origin.send("end")
+        assert await origin.result() == 1
+        assert list(await runtime.purge()) == ["fork-origin"]
+        assert (await origin.fork(2, workflow_id="fork-new")).workflow_id == "fork-new"
+        with pytest.raises(WorkflowNotFound, match="fork-origin"):
+            await origin.fork(2, workflow_id="fork-never")
+        with pytest.raises(WorkflowNotFound):
+            await runtime.handle("fork-never").status()

@@ -382,22 +382,50 @@ def test_large_entries_of_one_turn_travel_in_frames_of_their_own(everywhere: boo
     with_links(body, monkeypatch)
 
 
-def test_an_entry_that_no_frame_carries_is_refused_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_no_frame_carries_is_refused_with_all_behind_it_and_the_partition_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def body(net: Net) -> None:
         for name in (A, B, C):
             net.add(name)
         await net.born()
         owner = net.owner(7)
-        before = owner.log.append(7, [(KEY, b"one")])
-        largest = owner.log.append(7, [(KEY + b"2", bytes(ENTRY_BYTES_MAX - 100))])
+        await asyncio.gather(
+            owner.log.append(7, [(KEY, b"one")]), owner.log.append(7, [(KEY + b"2", bytes(ENTRY_BYTES_MAX - 100))])
+        )
+        epoch = owner.owns[7]
         refused = owner.log.append(7, [(KEY + b"3", bytes(ENTRY_BYTES_MAX))])
-        after = owner.log.append(7, [(KEY + b"4", b"four")])
+        behind = owner.log.append(7, [(KEY + b"4", b"four")])
         with pytest.raises(ValueTooLarge, match="Nothing was appended"):
             await refused
-        await asyncio.gather(before, largest, after)
-        assert owner.store.get(KEY + b"3") is None and 7 in owner.owns
+        with pytest.raises(NotOwner):
+            await behind
+        await net.until(lambda: any(node.owns.get(7, epoch) > epoch for node in net.nodes.values()))
+        await net.owner(7).log.append(7, [(KEY + b"5", b"five")])
+        assert not any(node.store.get(KEY + gone) for node in net.nodes.values() for gone in (b"3", b"4"))
 
     with_links(body, monkeypatch)
+
+
+def test_what_waits_behind_an_entry_that_is_refused_is_not_appended() -> None:
+    async def body(net: Net) -> None:
+        for name in (A, B, C):
+            net.add(name)
+        await net.born()
+        owner = net.owner(7)
+        for _ in range(TUNING.in_flight_entries_max):
+            owner.log.append(7, [(KEY, b"fills it")]).add_done_callback(lambda done: done.exception())
+        refused = owner.log.append(7, [(KEY + b"2", bytes(ENTRY_BYTES_MAX))])
+        behind = owner.log.append(7, [(KEY + b"3", b"three")])
+        with pytest.raises(ValueTooLarge):
+            await refused
+        with pytest.raises(NotOwner):
+            await behind
+        await net.until(lambda: any(7 in node.owns for node in net.nodes.values()))
+        await net.owner(7).log.append(7, [(KEY + b"4", b"four")])
+        assert not any(node.store.get(KEY + b"3") for node in net.nodes.values())
+
+    with_net(body)
 
 
 @pytest.mark.parametrize("error", [ValueError("a frame of 35,202,815 bytes"), OSError("gone"), KeyError("a bug")])

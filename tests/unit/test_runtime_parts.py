@@ -29,7 +29,7 @@ def batches_on(log: Any, failed: Callable[[BaseException], None]) -> Batches:
     def lost(partition: int, error: Exception) -> None:
         raise AssertionError(f"nobody takes partition {partition}: {error}")
 
-    return Batches(log, failed, lost, lambda: 0)
+    return Batches(log, failed, lost, lambda partition: 0)
 
 
 @asynchronous
@@ -89,7 +89,7 @@ async def test_nothing_happens_for_a_batch_of_which_a_piece_was_refused(caplog: 
         lost.append(partition)
         batches.drop(partition, error)
 
-    batches = Batches(Refuses(InMemoryStore.open()), lambda error: pytest.fail(str(error)), lose, lambda: 0)
+    batches = Batches(Refuses(InMemoryStore.open()), lambda error: pytest.fail(str(error)), lose, lambda partition: 0)
     for size in (1, 6, 1):
         batches.of(3).writes.append((b"k", bytes(size << 20)))
         batches.of(3).cut()
