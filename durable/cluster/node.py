@@ -166,8 +166,7 @@ class ClusterNode(Face):
         return swim.me.address
 
     async def join(self, timeout_s: float | None = None, *, seeds: Sequence[NodeAddress] | None = None) -> None:
-        """Start if need be, and return when the first seed has let this node in, or a roster has, because the others found it; the
-        other seeds are asked in the background.
+        """Start if need be, and return when a seed has let this node in, or a roster; the other seeds are asked in the background.
 
         ``seeds``: those of the configuration, if nothing else is said; who was there when it last ran is asked as well. Without
         any, or with itself as the only one, it returns at once: the node is a cluster of its own, until somebody is found.
@@ -436,18 +435,17 @@ class ClusterNode(Face):
     # What the core tells
 
     def _tell(self, effect: Effect) -> None:
-        joined = self._joined if self._joined is not None and not self._joined.done() else None
         match effect:
             case MemberChanged():
                 self._changed(effect.member)
                 for stream in list(self._streams):
                     stream.put(effect)
             case Joined():
-                self._is_in()
+                _conclude(self._joined)
             case JoinRefused():
                 log.warning("%s was not let in by %s: %s", self.config.node_id, effect.seed, effect.why)
-                if effect.final and joined:
-                    joined.set_exception(JoinRejected(f"{effect.seed} does not let {self.config.node_id} in: {effect.why}"))
+                if effect.final:
+                    _conclude(self._joined, JoinRejected(f"{effect.seed} does not let {self.config.node_id} in: {effect.why}"))
             case Displaced():
                 why = f"another process runs as {self.config.node_id}, at {effect.by.address}: this one has stopped"
                 log.error(why)
@@ -470,13 +468,8 @@ class ClusterNode(Face):
             self._founding.look(self._by_address())
             self._host.remembered.update(self.members(), self._host.voters)
             if self._host.core.voter and not self._was_voter:
-                self._is_in()
+                _conclude(self._joined)  # let in by a majority, which may know it from an earlier life when all its seeds are gone
         self._replace_ring()
-
-    def _is_in(self) -> None:
-        """Let in by a seed; or by a majority, which may know this node from an earlier life when all of its seeds are gone."""
-        if self._joined is not None and not self._joined.done():
-            self._joined.set_result(None)
 
     def _voters(self) -> Iterable[NodeId]:
         return self._host.voters if self._host is not None else ()
@@ -486,15 +479,8 @@ class ClusterNode(Face):
 
     def _replace_ring(self) -> None:
         """The voters that seem alive; everybody who does, while there are none."""
-        wanted = {member.node_id: None for member in self.members() if member.status.is_live}
-        if voters := self._voters():
-            wanted = {node: None for node in wanted if node in voters}
-        for node in self.ring.nodes:
-            if node not in wanted:
-                self.ring.remove_node(node)
-        for node in wanted:
-            if node not in self.ring:
-                self.ring.add_node(node)
+        live = [member.node_id for member in self.members() if member.status.is_live]
+        self.ring.hold([node for node in live if node in (self._voters() or live)])
 
     def _end(self, error: BaseException | None) -> None:
         if self._timer is not None:
@@ -502,9 +488,13 @@ class ClusterNode(Face):
         for stream in [*self._streams, *(self._host.streams if self._host is not None else ())]:
             stream.end()
         for future in (self._ended, self._joined):
-            if future is not None and not future.done():
-                if error is None:
-                    future.set_result(None)
-                else:
-                    future.set_exception(error)
-                    future.exception()  # counts as seen: nobody may be waiting
+            _conclude(future, error)
+
+
+def _conclude(future: asyncio.Future[None] | None, error: BaseException | None = None) -> None:
+    if future is not None and not future.done():
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+            future.exception()  # counts as seen: nobody may be waiting

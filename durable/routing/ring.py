@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -143,6 +143,20 @@ class HashRing:
         self._points = points + self._points[start:]
         self._owners = owners + self._owners[start:]
         del self._nodes[node]
+
+    def hold(self, nodes: Collection[NodeId]) -> None:
+        """Add and remove until these are the nodes of the ring.
+
+        >>> ring = HashRing()
+        >>> ring.hold(["node-1", "node-2"]); ring.hold(["node-2", "node-3"]); ring.nodes
+        ('node-2', 'node-3')
+        """
+        for node in self.nodes:
+            if node not in nodes:
+                self.remove_node(node)
+        for node in nodes:
+            if node not in self:
+                self.add_node(node)
 
     def get_node(self, key: str) -> NodeId:
         """The owner of a key.

@@ -201,7 +201,7 @@ class PostOffice:
                 f"the mailbox of {workflow_id!r} holds {mailbox.unread:,} unread messages, which is its bound: the message to "
                 f"channel {channel!r} was not accepted. Send again when it has received some."
             )
-        mail = Mail(channel, value_json, sender, engine.clock.now_ms())
+        mail = Mail(channel, value_json, sender, receiver.now_ms())
         batch = engine.batch(receiver)
         batch.writes.append(mailbox.accept(mail))
         if receiver.machine is None or channel in receiver.receivers:
