@@ -153,6 +153,7 @@ def _shown_outcome(outcome: Outcome) -> str:
     output_json = None if outcome.output_json is None else outcome.output_json.decode()
     return _shown(outcome.status, output_json, error)
 
+
 _ROW: msgspec.json.Decoder[Row] = msgspec.json.Decoder(Row)
 
 
