@@ -479,8 +479,8 @@ class ClusterNode(Face):
 
     def _replace_ring(self) -> None:
         """The voters that seem alive; everybody who does, while there are none."""
-        live = [member.node_id for member in self.members() if member.status.is_live]
-        self.ring.hold([node for node in live if node in (self._voters() or live)])
+        live = {member.node_id: None for member in self.members() if member.status.is_live}
+        self.ring.hold({node: None for node in live if node in (self._voters() or live)})
 
     def _end(self, error: BaseException | None) -> None:
         if self._timer is not None:

@@ -75,9 +75,9 @@ class Voters:
         self.planner = Planner(home)
         self._planned: _Planned | None = None
         self._told_at: dict[NodeId, float] = {}
-        self._saved = loaded.roster.version if loaded.roster is not None else 0
-        """The version of the roster that is on stable storage here: others count on what came with it."""
-        self._saving = 0, self._saved
+        self._saved_before = 0
+        self._saving = 0, loaded.roster.version if loaded.roster is not None else 0
+        """The mark of the write of a roster, and its version; ``_saved_before`` is what was on stable storage then."""
         self._at_rest = -1
         """The count of changes at which every partition was where the roster says."""
         if loaded.roster is not None:
@@ -130,9 +130,12 @@ class Voters:
         """The first message of every frame."""
         home, roster = self.home, self.roster
         stands = home.standing and not self.witness
-        if home.synced_mark >= self._saving[0]:
-            self._saved = self._saving[1]
-        return Hello(home.store_id, roster.cluster_id if roster else b"", self._saved, stands)
+        return Hello(home.store_id, roster.cluster_id if roster else b"", self._saved_version(), stands)
+
+    def _saved_version(self) -> int:
+        """Of the roster that is on stable storage here: others count on what came with it."""
+        mark, version = self._saving
+        return version if self.home.synced_mark >= mark else self._saved_before
 
     def peers(self) -> list[NodeId]:
         """Everybody alive, and every voter."""
@@ -190,6 +193,7 @@ class Voters:
         self._use(roster)
         if roster.version == 1 and self.voter:
             writes += first_states(home, self.replicas, self.sets, self.replica_class, applied)
+        self._saved_before = self._saved_version()
         mark = home.persist(writes)  # in one batch: a roster without the copies that go with it would be a cluster without data
         self._saving = mark, roster.version
         self.planner.forget()

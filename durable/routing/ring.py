@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping, Set
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -144,11 +144,11 @@ class HashRing:
         self._owners = owners + self._owners[start:]
         del self._nodes[node]
 
-    def hold(self, nodes: Collection[NodeId]) -> None:
+    def hold(self, nodes: Mapping[NodeId, object] | Set[NodeId]) -> None:
         """Add and remove until these are the nodes of the ring.
 
         >>> ring = HashRing()
-        >>> ring.hold(["node-1", "node-2"]); ring.hold(["node-2", "node-3"]); ring.nodes
+        >>> ring.hold({"node-1", "node-2"}); ring.hold({"node-2", "node-3"}); ring.nodes
         ('node-2', 'node-3')
         """
         for node in self.nodes:

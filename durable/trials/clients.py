@@ -50,7 +50,7 @@ from durable.trials.story import (
     REFUSED,
     UNFINISHED,
     Operation,
-)  # fmt: skip
+)
 from durable.trials.workloads import KINDS, partitions_in, placed
 
 if TYPE_CHECKING:

@@ -29,6 +29,16 @@ def sealed(cluster: Cluster, *, roster: bool) -> list[tuple[Host, int]]:
     ]
 
 
+def founded_late() -> tuple[Cluster, Host]:
+    """A birth of five, and the one of them whose disk has not got the roster yet that it has heard of."""
+    cluster = Cluster(*FOUNDERS, partitions=16)
+    late = cluster["d"]
+    cluster.birth(*FOUNDERS)
+    cluster.run(10, until=lambda: late.core is not None and late.core.roster is not None)
+    stall(late)
+    return cluster, late
+
+
 @pytest.mark.parametrize("roster", [False, True])
 @pytest.mark.parametrize("stalls_s", [5.0, 10.0])
 def test_those_who_heard_that_their_generation_is_over_elect_again_when_who_said_so_is_lost(roster: bool, stalls_s: float) -> None:
@@ -49,11 +59,7 @@ def test_those_who_heard_that_their_generation_is_over_elect_again_when_who_said
 
 
 def test_what_a_roster_begins_with_counts_when_it_is_on_the_disk_of_who_has_heard_of_it() -> None:
-    cluster = Cluster(*FOUNDERS, partitions=16)
-    late = cluster["d"]
-    cluster.birth(*FOUNDERS)
-    cluster.run(10, until=lambda: late.core is not None and late.core.roster is not None)
-    stall(late)
+    cluster, _ = founded_late()
     said: list[int] = []
     carry = cluster.carry
 
@@ -68,11 +74,7 @@ def test_what_a_roster_begins_with_counts_when_it_is_on_the_disk_of_who_has_hear
 
 def test_who_missed_the_first_roster_gets_what_it_began_with_from_another() -> None:
     """Of partitions that nobody has owned yet: one member is lost, one has begun, and one comes to know only the next roster."""
-    cluster = Cluster(*FOUNDERS, partitions=16)
-    late = cluster["d"]
-    cluster.birth(*FOUNDERS)
-    cluster.run(10, until=lambda: late.core is not None and late.core.roster is not None)
-    stall(late)
+    cluster, late = founded_late()
     cluster.run(0.5)
     for name in ("c", "d"):
         cluster.kill(name)
