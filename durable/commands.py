@@ -60,7 +60,7 @@ async def run_node(config: ClusterConfig, data: str | None = None, *, bootstrap:
     Args:
         config: what it is told.
         data: its store, as `durable.open` takes it; None: it keeps nothing, and runs no workflows.
-        bootstrap: found a cluster of this node alone, if its store is empty, whatever the seeds.
+        bootstrap: found a cluster of this node alone, whatever the seeds, if its store is of none.
     """
     with _storage(data) as storage:
         await _run(make_node(config, storage), bootstrap, storage is not None)

@@ -30,6 +30,7 @@ from durable.errors import ClusterError, DurableError, NoQuorum, Unreachable
 from durable.journal.codec import VALUE_BYTES_MAX
 from durable.membership.member import Member, NodeAddress, NodeId, rank
 from durable.ports import Entropy, Link, Transport
+from durable.replication.standing import Role
 from durable.routing.partitions import PartitionRing
 from durable.routing.router import Remote, Router
 from durable.rpc.calls import RpcClient
@@ -197,13 +198,8 @@ class ClusterClient(Face):
             known = live.get(member.node_id)
             if member.status.is_live and (known is None or rank(member) > rank(known)):
                 live[member.node_id] = member
-        ring = self._router.ring
-        for node in ring.nodes:
-            if node not in live:
-                ring.remove_node(node)
-        for node in sorted(live):
-            if node not in ring:
-                ring.add_node(node)
+        witnesses = {node for view in views for node, role in view.roles.items() if role is Role.WITNESS}
+        self._router.ring.hold(dict.fromkeys(sorted(live.keys() - witnesses or live)))
         gone = {node: member for node, member in self._known.items() if node not in live}
         self._known = dict([*gone.items(), *live.items()][-KNOWN_MAX:])
         return max(views, key=lambda view: sum(member.status.is_live for member in view.members))

@@ -12,6 +12,8 @@ empty, no seeds                     a cluster of one, at once
 empty, this node is in the list     a birth, once a member is known at every address of the list
 empty, this node is not in it       to be let in
 empty, and there is a cluster       to be let in, also under a name that it knows with another disk
+it ran without a cluster, no seeds  a cluster of one, which begins with all that is there
+it ran without a cluster, seeds     nothing: it is refused, since the others would never get what is there
 ==================================  =================================================================================
 
 **Limits.** A name in the list is looked up once, when the node joins; an address that leads to a member by another way than its
@@ -28,22 +30,32 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
 from durable.cluster.replicated import ReplicatedLog
+from durable.errors import JoinRejected
 from durable.membership.member import NodeAddress, NodeId
 from durable.replication.standing import Role
 from durable.storage.folder import WAY_BACK
+from durable.storage.node import NodeStorage
 
 
 class Founding:
     """Of one node, until it has a roster."""
 
-    def __init__(self, log: ReplicatedLog, me: NodeAddress) -> None:
+    def __init__(self, log: ReplicatedLog, me: NodeAddress, storage: NodeStorage) -> None:
         self._log = log
         self._me = me
+        self._storage = storage
         self._seeds: tuple[NodeAddress, ...] | None = None
 
     async def begin(self, seeds: Sequence[NodeAddress], members: Mapping[NodeAddress, NodeId]) -> None:
-        """The node joins by this list; its own address may be in it."""
-        self._seeds = tuple([await _resolved(seed) for seed in dict.fromkeys(seeds)])
+        """The node joins by this list; its own address may be in it. Raises `JoinRejected`."""
+        resolved = tuple([await _resolved(seed) for seed in dict.fromkeys(seeds)])
+        if self._log.core.roster is None and self._storage.is_single() and any(seed != self._me for seed in resolved):
+            raise JoinRejected(
+                "its store holds executions that ran without a cluster (`durable.open`). Where others take part they cannot come "
+                "along. Nothing was touched. Found a cluster of this node alone (`durable node --bootstrap`); the others, on empty "
+                "folders, join it and get copies of everything. Or start this node on an empty folder, too"
+            )
+        self._seeds = resolved
         self.look(members)
 
     def waits_for(self, members: Mapping[NodeAddress, NodeId]) -> str | None:

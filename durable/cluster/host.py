@@ -37,7 +37,7 @@ from durable.copies.messages import Epoch, Roster
 from durable.copies.rows import PREFIX
 from durable.errors import ClusterError, JoinRejected, NoQuorum, NotOwner, ProtocolError, StoreError, StoreFull
 from durable.journal.entries import Envelope, Failure, StatusRow
-from durable.journal.keys import NODE, PARTITIONS
+from durable.journal.keys import PARTITIONS, STORE_ID
 from durable.membership.joining import settings_that_differ
 from durable.membership.member import Member, NodeAddress, NodeId
 from durable.ports import Batch, Clock, Entropy, Link, Store, Transport
@@ -57,7 +57,6 @@ from durable.storage.folder import distrust, distrusted
 from durable.storage.node import NodeStorage
 
 log = logging.getLogger("durable")
-STORE_ID_KEY = NODE + b"store-id"
 STORE_ID_BYTES = 16
 GRACE_S = 1.0
 
@@ -263,6 +262,11 @@ class Host:
         """Who is in the roster; nobody while there is none."""
         return self.core.roster.voters if self.core.roster is not None else ()
 
+    def on_ring(self, live: dict[NodeId, None]) -> dict[NodeId, None]:
+        """Of those who seem alive the voters that may own, or else those that witness; all of them, while there are no voters."""
+        voters = {node: None for node in live if node in (self.voters or live)}
+        return {node: None for node in voters if node not in self.core.home.witnesses} or voters
+
     def standing(self, members: Iterable[Member]) -> tuple[dict[NodeId, Role], Copies]:
         """What everybody is to the journals, and this node's own copies."""
         named = dict.fromkeys([*(one.node_id for one in members), *self.voters])
@@ -317,9 +321,9 @@ def store_id(store: Store, entropy: Entropy) -> bytes:
     """What a folder is known by to the others. A disk that was lost and made anew is another one, and votes for nothing; so is one
     that was marked after a failed fsync.
     """
-    known = store.get(STORE_ID_KEY)
+    known = store.get(STORE_ID)
     if known is None:
         known = entropy.random_bytes(STORE_ID_BYTES)
-        store.write([(STORE_ID_KEY, known)])
+        store.write([(STORE_ID, known)])
         store.sync()
     return (distrusted(store.folder) if isinstance(store, DiskStore) else None) or known

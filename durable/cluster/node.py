@@ -172,7 +172,7 @@ class ClusterNode(Face):
         any, or with itself as the only one, it returns at once: the node is a cluster of its own, until somebody is found.
 
         Raises:
-            JoinRejected: the cluster was born with other settings.
+            JoinRejected: the cluster was born with other settings; or this store has executions that ran without one.
             Unreachable: no seed let it in within ``timeout_s``; it goes on asking. None: it waits for ever.
         """
         address = await self.start()
@@ -196,8 +196,8 @@ class ClusterNode(Face):
             raise Unreachable(f"none of {named} let {self.config.node_id} in within {timeout_s:g} s; it goes on asking") from None
 
     async def bootstrap(self) -> None:
-        """An operator's word: start, and found a cluster of this node alone, if its disk is empty. Others can join it then. Raises
-        `ClusterError` for a node without a storage.
+        """An operator's word: start, and found a cluster of this node alone, if it is in none. Others can join it then, and get
+        copies of all that it has. Raises `ClusterError` for a node without a storage.
         """
         await self.start()
         if self._host is None:
@@ -219,7 +219,7 @@ class ClusterNode(Face):
         host.on_roster = self._place
         host.on_failed = self._end
         self._desk = host.desk
-        self._founding = Founding(host.log, address)
+        self._founding = Founding(host.log, address, storage)
         host.log.tell(host.core.tick)  # what the disk holds may have something to do, also if nobody ever says a word
 
     async def leave(self) -> None:
@@ -478,9 +478,9 @@ class ClusterNode(Face):
         return {member.address: member.node_id for member in self.members() if member.status.is_live}
 
     def _replace_ring(self) -> None:
-        """The voters that seem alive; everybody who does, while there are none."""
+        """Who seems alive, as far as they own anything."""
         live = {member.node_id: None for member in self.members() if member.status.is_live}
-        self.ring.hold({node: None for node in live if node in (self._voters() or live)})
+        self.ring.hold(self._host.on_ring(live) if self._host is not None else live)
 
     def _end(self, error: BaseException | None) -> None:
         if self._timer is not None:

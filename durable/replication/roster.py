@@ -24,8 +24,8 @@ the seal is written; decided, it spreads with everything that is sent. A partiti
 it has an owner. A plan for which no further partition gets ready for a third of ``rpc_timeout`` is put off until the others have
 had their turn, and then has twice as long.
 
-**Limits.** A lost majority is nothing that this can mend: an operator's explicit command, never automatic. What is wished for is
-kept in memory: it is asked for until it is so. Read next: `reads`.
+**Limits.** A lost majority is nothing that this can mend: it takes an operator's word (`durable.storage.recovery`). What is
+wished for is kept in memory: it is asked for until it is so. Read next: `reads`.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from typing import Any
 
 from durable.desk.face import Face
 from durable.desk.listing import Executions
+from durable.errors import StoreError
 from durable.journal import keys
 from durable.journal.entries import WorkflowMetadata
 from durable.ports import Clock, Entropy, Log
@@ -55,10 +56,18 @@ class NodeRuntime(Face):
     ) -> NodeRuntime:
         """A runtime on this storage, with its unfinished executions taken up.
 
+        Raises `StoreError` when the store is that of a cluster's node, and no ``log`` is given.
+
         ``log`` says what durable means: by default an fsync of this store. ``clock`` and ``entropy`` are the world: by
         default the real one, or that of an event loop which simulates its time (`durable.testing.run`).
         """
         config = config or NodeConfig()
+        if log is None and storage.is_clusters():
+            raise StoreError(
+                "the store is that of a node of a cluster. Run without the others, its executions would run here and there, and "
+                "the others would never hear of it. Nothing was touched. `durable node` runs it, `durable list --store` reads it; "
+                "when most of the cluster's disks are lost, `durable recover` makes a store of its own of those that are left."
+            )
         owned = None if log is not None else LocalLog(storage.store)
         simulated = getattr(asyncio.get_running_loop(), "durable_world", None)
         clock = clock or (simulated.clock if simulated else SystemClock(at_least_ms=storage.old_clock_ms()))

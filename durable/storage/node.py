@@ -72,6 +72,15 @@ class NodeStorage:
             )
         return FORMAT
 
+    def is_clusters(self) -> bool:
+        """Whether it is that of a cluster's node: who runs it alone runs what others run too, and they never hear of it."""
+        return self.has_any(keys.REPLICAS)
+
+    def is_single(self) -> bool:
+        """Whether there are executions in it that ran without a cluster."""
+        first = next(iter(self._reader.scan(b"")), None)
+        return first is not None and first[0] < keys.NODE and not self.is_clusters()
+
     # --- one execution
 
     def status(self, workflow_id: str) -> StatusRow | None:
