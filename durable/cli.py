@@ -16,6 +16,8 @@
                                      start an execution in a cluster, and wait for its result
     durable cancel ID --seeds 127.0.0.1:7800
                                      ask an execution to stop
+    durable recover node-3.db --to orders.db
+                                     a majority of a cluster's disks is lost: make one store of what is left
 
 ``--store PATH`` names the store (default ``durable-data``). It is read by copying it at one instant
 (`durable.storage.open_read_only`): nothing is written to it, and the process that holds it is not slowed. A status is the
@@ -29,7 +31,8 @@ Tables come from rich (``pip install 'durable[cli]'``); ``--json`` needs nothing
 on standard output, times in milliseconds since 1970.
 
 Exit codes: 0 all is well; 1 what was asked for is not there, cannot be read, or has drifted; 2 the command line is wrong;
-3 the list is incomplete, because nobody answered for some of the cluster's partitions (standard error names them).
+3 it was done, and is incomplete: nobody answered for some of the cluster's partitions, or of some too few copies are left (standard
+error names them).
 
 Read next: `durable.testing.replays`.
 """
@@ -43,7 +46,6 @@ import importlib
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -51,11 +53,12 @@ import msgspec
 
 from durable.desk.listing import Executions, ranges
 from durable.errors import DurableError, ReplayError, StoreError, WorkflowNotFound
-from durable.journal.entries import JournalEntry, Status, StatusRow, WorkflowMetadata
+from durable.journal.entries import StatusRow, WorkflowMetadata
 from durable.journal.journal import Journal, entries
 from durable.options import json_of, limit_of, seeds_of, status_of
 from durable.runtime.admin import export
 from durable.storage.node import NodeStorage
+from durable.tables import UsageError, coloured, complain, outcome, put_json, put_table, when
 from durable.workflows.definition import Workflow
 
 if TYPE_CHECKING:
@@ -63,19 +66,7 @@ if TYPE_CHECKING:
     from durable.membership.member import NodeAddress
 
 T = TypeVar("T")
-CELL_CHARS_MAX = 60
 OK, NOT_OK, USAGE, INCOMPLETE = 0, 1, 2, 3
-_COLOURS = {
-    Status.COMPLETED: "green",
-    Status.FAILED: "red",
-    Status.DIVERGED: "red",
-    Status.CANCELLED: "yellow",
-    Status.PAUSED: "yellow",
-}
-
-
-class UsageError(Exception):
-    """The command line names something that is not there to be run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,14 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UsageError as error:
-        _complain(str(error))
+        complain(str(error))
         return USAGE
     except BrokenPipeError:  # `durable list | head`: nobody reads on
         with contextlib.suppress(OSError):
             sys.stdout.close()
         return OK
     except (DurableError, OSError) as error:
-        _complain(str(error))
+        complain(str(error))
         return NOT_OK
 
 
@@ -142,6 +133,16 @@ def _parser() -> argparse.ArgumentParser:
     cancelling.add_argument("id", metavar="ID", help="the workflow id")
     cancelling.set_defaults(command=_cancel)
     _add_cluster(commands, as_json)
+    text = (
+        "Of each partition the furthest copy is taken, and what its log holds is applied. The folders are only read; their nodes "
+        "must have stopped, and must not be started again. The new store is for durable.open, or for `durable node --bootstrap`."
+    )
+    recovering = commands.add_parser(
+        "recover", parents=[as_json], help="make one store of what is left of a cluster that lost a majority", description=text
+    )
+    recovering.add_argument("folders", metavar="FOLDER", nargs="+", help="the stores of its nodes that are left")
+    recovering.add_argument("--to", metavar="PATH", required=True, help="where the new store shall be: no folder yet")
+    recovering.set_defaults(command=_recover)
     return parser
 
 
@@ -173,57 +174,59 @@ def _add_cluster(commands: Any, as_json: argparse.ArgumentParser) -> None:
 def _list(options: argparse.Namespace) -> int:
     found = _listed(options)
     if options.json:
-        _put_json(found)
+        put_json(found)
     else:
         rows = [
-            (one.workflow_id, one.workflow, _coloured(one.status), _when(one.created_at), _when(one.updated_at)) for one in found
+            (one.workflow_id, one.workflow, coloured(one.status), when(one.created_at), when(one.updated_at)) for one in found
         ]
-        _put_table(f"{len(found)} execution{'s' * (len(found) != 1)}", ("id", "workflow", "status", "created", "updated"), rows)
+        put_table(f"{len(found)} execution{'s' * (len(found) != 1)}", ("id", "workflow", "status", "created", "updated"), rows)
     if not found.missing:
         return OK
     why = next(iter(found.missing.values()))
-    _complain(f"incomplete: nobody answered for {len(found.missing)} partitions: {ranges(found.missing)}. The first: {why}")
+    complain(f"incomplete: nobody answered for {len(found.missing)} partitions: {ranges(found.missing)}. The first: {why}")
     return INCOMPLETE
 
 
 def _show(options: argparse.Namespace) -> int:
     one = _of_cluster(options, lambda cluster: cluster.handle(options.id).metadata()) if _asked(options) else _metadata(options)
     if options.json:
-        return _put_json(one)
+        put_json(one)
+        return OK
     error = one.error
     rows = [
         ("workflow", f"{one.workflow} (version {one.version})"),
-        ("status", _coloured(one.status)),
+        ("status", coloured(one.status)),
         ("input", one.input_json),
         ("result", one.output_json or "-"),
         ("error", f"{error.error_type}: {error.message}" if error else "-"),
-        ("created", _when(one.created_at)),
-        ("updated", _when(one.updated_at)),
+        ("created", when(one.created_at)),
+        ("updated", when(one.updated_at)),
         ("owner", one.owner),
         ("run", str(one.run)),
     ]
-    _put_table(one.workflow_id, ("", ""), rows, cut=False)
+    put_table(one.workflow_id, ("", ""), rows, cut=False)
     return OK
 
 
 def _journal(options: argparse.Namespace) -> int:
     one, journal = _of_cluster(options, lambda cluster: _look(cluster, options.id)) if _asked(options) else _entries(options)
     if options.json:
-        return _put_json(list(journal))
+        put_json(list(journal))
+        return OK
     shown = [
         (
             str(entry.sequence_number),
             entry.entry_type.value,
             entry.name,
             entry.input_json,
-            _outcome(entry),
-            _when(entry.timestamp),
+            outcome(entry),
+            when(entry.timestamp),
             entry.where,
         )
         for entry in journal
     ]
     title = f"{options.id}: {one.workflow}, {one.status.value}"
-    _put_table(title, ("#", "type", "name", "input", "output", "made", "where"), shown)
+    put_table(title, ("#", "type", "name", "input", "output", "made", "where"), shown)
     return OK
 
 
@@ -248,12 +251,12 @@ def _replay(options: argparse.Namespace) -> int:
             results.append((name, "ok", f"{checked.workflow_id}: {checked.operations} operations, {checked.status.value}"))
     failed = [result for result in results if result[1] != "ok"]
     if options.json:
-        _put_json([{"file": name, "result": result, "message": message} for name, result, message in results])
+        put_json([{"file": name, "result": result, "message": message} for name, result, message in results])
     else:
         rows = [(name, result, message.partition("\n")[0]) for name, result, message in results]
-        _put_table(f"{len(results)} journals, {len(failed)} not as recorded", ("file", "result", ""), rows)
+        put_table(f"{len(results)} journals, {len(failed)} not as recorded", ("file", "result", ""), rows)
         for name, _, message in failed:
-            _complain(f"{name}: {message}")
+            complain(f"{name}: {message}")
     return NOT_OK if failed else OK
 
 
@@ -278,12 +281,13 @@ def _submit(options: argparse.Namespace) -> int:
     async def ask(cluster: ClusterClient) -> tuple[str, Any]:
         handle = await cluster.submit(options.workflow, options.input, options.id)
         if options.wait and options.id is None:
-            _complain(f"waits for {handle.workflow_id}. If it breaks off, ask again with --id {handle.workflow_id}")
+            complain(f"waits for {handle.workflow_id}. If it breaks off, ask again with --id {handle.workflow_id}")
         return handle.workflow_id, await handle.result() if options.wait else None
 
     workflow_id, result = _of_cluster(options, ask)
     if options.json:
-        return _put_json({"workflow_id": workflow_id, **({"result": result} if options.wait else {})})
+        put_json({"workflow_id": workflow_id, **({"result": result} if options.wait else {})})
+        return OK
     sys.stdout.write((msgspec.json.encode(result).decode() if options.wait else workflow_id) + "\n")
     return OK
 
@@ -318,7 +322,8 @@ def _members(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from error
     if options.json:
-        return _put_json(msgspec.to_builtins(view) | {"copies_by_node": copies})
+        put_json(msgspec.to_builtins(view) | {"copies_by_node": copies})
+        return OK
     rows = []
     listed = {one.node_id: one for one in view.members}
     for node in {**listed, **view.roles}:
@@ -328,11 +333,30 @@ def _members(options: argparse.Namespace) -> int:
         rows.append((node, view.roles.get(node, "-"), str(copies.get(node, "-")), *seen))
     late = f"; it runs late itself, {view.health} of 8" if view.health else ""
     header = ("node", "role", "copies", "address", "status", "for", "incarnation", "boot")
-    _put_table(f"as {view.node_id} sees it{late}", header, rows)
+    put_table(f"as {view.node_id} sees it{late}", header, rows)
     if view.dropped:
         counts = [(reason, f"{count:,}") for reason, count in view.dropped.items()]
-        _put_table(f"what {view.node_id} has dropped since it started", ("because", "packets"), counts)
+        put_table(f"what {view.node_id} has dropped since it started", ("because", "packets"), counts)
     return OK
+
+
+def _recover(options: argparse.Namespace) -> int:
+    from durable.storage.recovery import recover
+
+    done = recover([_folder(path) for path in options.folders], options.to)
+    if options.json:
+        put_json({"executions": done.executions, "unsure": done.unsure, "missing": done.missing})
+    else:
+        count = f"{done.executions} execution{'s' * (done.executions != 1)}"
+        sys.stdout.write(f"{count} in {done.folder}. Do not start a node on one of the old folders again\n")
+    if done.missing:
+        complain(f"incomplete: no copy is left of {len(done.missing)} partitions: {ranges(done.missing)}")
+    if done.unsure:
+        complain(
+            f"incomplete, perhaps: of {len(done.unsure)} partitions ({ranges(done.unsure)}) most of the newest copies are lost, "
+            "and with them whatever only they had"
+        )
+    return INCOMPLETE if done.missing or done.unsure else OK
 
 
 # --- asking a cluster -----------------------------------------------------------------------------------------------
@@ -381,8 +405,7 @@ def _exported(options: argparse.Namespace, workflow_id: str) -> str:
 def _reading(path: str | None) -> Iterator[NodeStorage]:
     from durable.storage import open_read_only
 
-    path = path or "durable-data"
-    folder = path.partition(":")[2] if path.startswith(("rocksdb:", "leveldb:")) else path
+    folder = _folder(path or "durable-data")
     reader = open_read_only(folder)
     try:
         storage = NodeStorage(reader)
@@ -391,6 +414,10 @@ def _reading(path: str | None) -> Iterator[NodeStorage]:
         yield storage
     finally:
         reader.close()
+
+
+def _folder(path: str) -> str:
+    return path.partition(":")[2] if path.startswith(("rocksdb:", "leveldb:")) else path
 
 
 def _listed(options: argparse.Namespace) -> Executions:
@@ -424,55 +451,3 @@ def _row(storage: NodeStorage, workflow_id: str) -> StatusRow:
     if row is None:
         raise WorkflowNotFound(f"there is no execution with the id {workflow_id!r} in this store")
     return row
-
-
-# --- showing --------------------------------------------------------------------------------------------------------
-
-
-def _put_json(value: Any) -> int:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
-    return OK
-
-
-def _put_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], cut: bool = True) -> None:
-    try:
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-    except ImportError:
-        raise UsageError("tables need rich: pip install 'durable[cli]', or ask for --json") from None
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_header=any(header))
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(_cut(cell) if cut else cell) for cell in row))
-    wide = None if sys.stdout.isatty() else 1_000  # a pipe has no width to fit into
-    Console(width=wide, soft_wrap=wide is not None).print(table)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= CELL_CHARS_MAX else text[: CELL_CHARS_MAX - 1] + "…"
-
-
-def _coloured(status: Status) -> Any:
-    try:
-        from rich.text import Text
-    except ImportError:
-        return status.value
-    return Text(status.value, style=_COLOURS.get(status, ""))
-
-
-def _outcome(entry: JournalEntry) -> str:
-    if entry.error is not None:
-        return f"{entry.error.error_type}: {entry.error.message}"
-    tried = f" (after {len(entry.attempts)} failed)" if entry.attempts else ""
-    return (entry.output_json or "null" if entry.completed else "…") + tried
-
-
-def _when(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def _complain(message: str) -> None:
-    sys.stderr.write(f"durable: {message}\n")

@@ -30,6 +30,8 @@ LAYERS: list[set[str]] = [
     {"cli", "__main__", "testing", "notebook", "sim"},
     # What is typed at the command line, made into values.
     {"options"},
+    # How what comes out of it is shown.
+    {"tables"},
     # The commands about a cluster: `cli` imports them when one is given, so that the others start without it.
     {"commands"},
     {"cluster"},

@@ -20,6 +20,7 @@ module         what it holds
 `syncer`       one fsync at a time: on the loop or in a thread
 `log`          group commit: many batches, one fsync
 `node`         what a node keeps in a store, and how it is read back
+`recovery`     what is left of a cluster that lost a majority, made into one store
 =============  ======================================================================
 
 Importing this room imports neither engine: each is imported when a name that needs it is first used.

@@ -124,12 +124,17 @@ def distrust(folder: Path, new_id: bytes, why: str) -> Path:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(mark)
+    sync_names(folder)
+    return mark
+
+
+def sync_names(folder: Path) -> None:
+    """Which files the folder has, under which names, becomes durable. Raises `OSError`."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return mark
 
 
 def distrusted(folder: Path) -> bytes | None:
