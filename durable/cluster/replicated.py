@@ -20,7 +20,8 @@ A frame that a link does not take, or refuses, is lost, as any frame may be: it 
 Nor does an owner that fails when it is told something. A partition that it could not begin to run is given up; so is one of which
 a batch is too large: what comes behind it may need it, so nothing may be appended any more, and who cannot append must not own.
 
-**Limits.** A store that fails ends this node's part in replication for good: it says nothing more, and votes no more.
+**Limits.** A store that fails ends this node's part in replication for good: it says nothing more, and votes no more. Where an
+fsync takes more than six gossip intervals or so, a partition may find no owner; a warning says so from `SLOW_INTERVALS` on.
 
 Read next: `durable.cluster.host`.
 """
@@ -60,6 +61,9 @@ from durable.storage.syncer import Done
 log = logging.getLogger("durable")
 BESIDE_BYTES = 1 << 20
 """How much longer than its keys and values an entry may be."""
+SLOW_INTERVALS = 4
+"""An election needs three fsyncs in a row, and those who wait for it are patient for a few gossip intervals."""
+WARN_EVERY_S = 60.0
 
 
 class Syncs(Protocol):
@@ -120,6 +124,7 @@ class ReplicatedLog:
         self._timer: asyncio.TimerHandle | None = None
         self._failure: DurableError | None = None
         self._closed = False
+        self._warn_at = 0.0
 
     # The port
 
@@ -332,20 +337,35 @@ class ReplicatedLog:
         if mark == self._synced:
             self._release(held)  # all that it speaks of is on the disk
         else:
-            self._syncer.start(lambda error: self._on_disk(mark, held, error))
+            began = self._loop.time()
+            self._syncer.start(lambda error: self._on_disk(began, mark, held, error))
 
-    def _on_disk(self, mark: int, held: list[tuple[NodeId, Message]], error: StoreError | None) -> None:
+    def _on_disk(self, began: float, mark: int, held: list[tuple[NodeId, Message]], error: StoreError | None) -> None:
         if self._closed:
             return
         if error is not None:
             self._fail(error)
             return
+        self._look_at_speed(self._loop.time() - began)
         self._synced = mark
         self.core.synced(self._loop.time(), mark)
         self._release(held)
         if self._written > mark or self._held:
             self._sync()
         self._touch()
+
+    def _look_at_speed(self, took_s: float) -> None:
+        interval_s, now = self.core.tuning.gossip_interval_s, self._loop.time()
+        if took_s > SLOW_INTERVALS * interval_s and now >= self._warn_at:
+            self._warn_at = now + WARN_EVERY_S
+            log.warning(
+                "an fsync of %s took %.1f s, and elections count on less than %.1f s: nothing is lost, but owners may change "
+                "without need, or not be found. Give the node a faster disk, or all nodes a longer gossip_interval (it is %g s)",
+                self.core.home.me,
+                took_s,
+                SLOW_INTERVALS * interval_s,
+                interval_s,
+            )
 
     def _release(self, held: list[tuple[NodeId, Message]]) -> None:
         messages: dict[NodeId, list[Message]] = {}

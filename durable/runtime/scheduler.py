@@ -17,8 +17,11 @@ from collections.abc import Callable
 from durable.runtime.config import NodeConfig
 from durable.runtime.execution import Execution
 
+TURN_S = 0.05
+"""How long executions are driven in one turn of the event loop: sockets and gossip wait meanwhile. A long journal that is replayed
+takes as long as it takes, but the next one waits for the next turn."""
 TURN_MAX = 512
-"""Executions driven in one turn of the event loop: more would keep sockets and gossip waiting."""
+"""And how many: what they have recorded is sent and synced at the end of the turn."""
 
 
 class Scheduler:
@@ -124,8 +127,9 @@ class Scheduler:
         self._turn_scheduled = False
         if self._closed:
             return
+        ends = self._loop.time() + TURN_S
         for _ in range(TURN_MAX):
-            if not self._ready:
+            if not self._ready or self._loop.time() > ends:
                 break
             execution = self._ready.popleft()
             execution.ready = False

@@ -472,3 +472,31 @@ def test_frames_are_cut_where_they_would_be_too_many_or_too_long_and_lose_nothin
     assert [len(part) for part in cut(mixed)] == [1, 1, 3, 1]
     assert [message for part in cut(mixed) for message in part] == mixed
     assert ENTRY_BYTES_MAX + FRAME_BYTES <= LINK_FRAME_BYTES_MAX, "what is said around an entry fits with it"
+
+
+def test_a_disk_on_which_elections_may_not_end_is_named_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("durable.cluster.replicated.WARN_EVERY_S", 4.0)
+
+    async def body(net: Net) -> None:
+        syncer = SlowSyncer()
+        net.add(A, syncer=syncer)
+        await net.born()
+        await net.until(lambda: not syncer.busy)
+        syncer.by_itself = False
+        caplog.clear()
+        later = 0.0
+        now = net.loop.time
+        monkeypatch.setattr(net.loop, "time", lambda: now() + later)
+        for number, took_s in enumerate((3 * TUNING.gossip_interval_s, 0.5, 0.5, 5.0)):
+            done = net.owner(0).log.append(0, [(table(0, b"e") + b"%d\0" % number, b"")])
+            await net.until(lambda: syncer.busy)
+            later += took_s
+            syncer.finish()
+            await done
+        warned = [record.getMessage() for record in caplog.records if "fsync" in record.getMessage()]
+        assert len(warned) == 2 and "an fsync of a took 0.5 s, and elections count on less than 0.2 s" in warned[0]
+        syncer.by_itself = True
+
+    with_net(body)

@@ -19,7 +19,7 @@ from durable.errors import ClusterError, StoreFull, ValueTooLarge
 from durable.journal.entries import Address, Envelope, EnvelopeKind, Mail
 from durable.runtime.batches import Batches, size_of
 from durable.runtime.mailbox import Mailbox, sender_row_key
-from durable.runtime.scheduler import Scheduler
+from durable.runtime.scheduler import TURN_S, Scheduler
 from durable.storage import InMemoryStore
 from durable.workflows.definition import REGISTRY
 from durable.world import SystemClock
@@ -124,6 +124,25 @@ def fake(name: str) -> Any:
     return SimpleNamespace(
         workflow_id=name, ready=False, queued=False, parking=None, has_slot=False, idle_since_s=0.0
     )
+
+
+@asynchronous
+async def test_a_turn_ends_after_a_while_and_the_next_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    begin, driven, between = loop.time(), 0, []
+
+    def drive(_: Any) -> None:
+        nonlocal driven
+        driven += 1
+
+    scheduler = Scheduler(NodeConfig(), drive, lambda: None, lambda e: None, lambda e: False)
+    monkeypatch.setattr(loop, "time", lambda: begin + driven * TURN_S / 4)  # each takes a quarter of a turn
+    for number in range(11):
+        scheduler.wake(fake(str(number)))
+    while driven < 11:
+        await asyncio.sleep(0)
+        between.append(driven)
+    assert between == [5, 10, 11], "others have had the loop in between"
 
 
 @asynchronous
