@@ -11,6 +11,7 @@ async def main() -> None:
             node_id="node-3",
             bind_address="127.0.0.1:0",  # on a port that is free
             seed_nodes=[cluster.address("node-1")],
+            cluster_name=cluster.cluster_name,
         )
         async with ClusterNode(config) as node:  # joins; at the end, leaves
             changes = node.events()

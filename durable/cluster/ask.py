@@ -92,4 +92,4 @@ def encode_view(view: NodeView) -> bytes:
 
 def seal_of(secrets: Sequence[str], cluster_name: str) -> Seal:
     """How a cluster's packets are sealed: by its key if it has one."""
-    return Sealed(Keyring(secrets, cluster_name), SystemEntropy()) if secrets else Unsealed()
+    return Sealed(Keyring(secrets, cluster_name), SystemEntropy()) if secrets else Unsealed(cluster_name)

@@ -48,6 +48,7 @@ from durable.journal.codec import ANY, MISSING
 from durable.membership.joining import SEEDS_MAX
 from durable.membership.member import NodeAddress, NodeId
 from durable.workflows.definition import REGISTRY, Workflow
+from durable.world import SystemEntropy
 
 ENGINES = ("rocksdb", "leveldb", "memory")
 NODES_MAX = 64
@@ -71,7 +72,7 @@ class LocalCluster(Sight):
         data: the folder for their folders; without one a temporary one, which is deleted at the end.
         seeds: how many of the others each is told at its start; it is to find the rest. With an app, the first ``n`` found the
             cluster together, and each is told of all of them.
-        changes: further fields of `ClusterConfig`, the same for every node.
+        changes: further fields of `ClusterConfig`, the same for every node. Without a key or a name it gets a name of its own.
 
     Raises:
         ValueError: ``n``, the preset, the store or a field is out of range.
@@ -100,6 +101,8 @@ class LocalCluster(Sight):
         self._n, self._seeds = n, seeds
         self._app = pack_app(app)
         self._fields = {**PRESETS[preset], **changes}
+        if not fixed.secrets and "cluster_name" not in changes:  # a port that is free now may have been another cluster's node's
+            self._fields["cluster_name"] = f"local-{SystemEntropy().random_bytes(4).hex()}"
         self._data = Path(data) if data is not None else None
         self._temporary: TemporaryDirectory[str] | None = None
         self._founders: tuple[NodeId, ...] = ()
@@ -119,6 +122,11 @@ class LocalCluster(Sight):
         await self.close()
 
     # What is to be seen, beside what `Sight` shows
+
+    @property
+    def cluster_name(self) -> str:
+        """Its name, which `ask_node` and other clients than its own have to say."""
+        return str(self._fields.get("cluster_name", "durable"))
 
     def store_url(self, node: str) -> str:
         """What a node was given to keep its journals in, as `durable.open` takes it."""

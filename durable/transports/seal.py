@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
 from durable.errors import DurableError
@@ -59,7 +60,12 @@ class Rejected(Exception):
 
 
 class Channel(Protocol):
-    """One connection's frames, after the greeting. `open` raises `Rejected`."""
+    """One connection's frames, after the greeting. `open` raises `Rejected`. ``foreign``: the other end is of a cluster with
+    another name. It may be asked who it is, and nothing else.
+    """
+
+    @property
+    def foreign(self) -> bool: ...
 
     def seal(self, frame: bytes) -> bytes: ...
     def open(self, sealed: bytes) -> bytes: ...
@@ -185,6 +191,8 @@ class Sealed:
 
 
 class _SealedChannel:
+    foreign = False  # or it would have no key for this
+
     def __init__(self, key: _Key, hello: bytes, greeting: bytes, *, caller: bool) -> None:
         both = hello + greeting
         ways = _cipher(key, b"caller\0" + both), _cipher(key, b"acceptor\0" + both)
@@ -205,7 +213,12 @@ class _SealedChannel:
 
 
 class Unsealed:
-    """No key: everything is in the clear, and believed. For the loopback address."""
+    """No key: everything is in the clear, and believed. For the loopback address. ``cluster``: as for a `Keyring`; without a key it
+    protects from mistakes only, such as a port that a node of another cluster has now.
+    """
+
+    def __init__(self, cluster: str = "durable") -> None:
+        self._cluster_id = blake2b(cluster.encode(), digest_size=KEY_ID_BYTES).digest()
 
     def seal(self, packet: bytes) -> bytes:
         """One datagram."""
@@ -221,20 +234,21 @@ class Unsealed:
 
     def hello(self) -> bytes:
         """What a caller says first."""
-        return MAGIC + PLAIN + bytes(KEY_ID_BYTES + RANDOM_BYTES)
+        return MAGIC + PLAIN + self._cluster_id + bytes(RANDOM_BYTES)
 
     def welcome(self, hello: bytes) -> tuple[bytes, Channel]:
         """What the acceptor answers, and its end of the connection."""
-        _key_id(hello, PLAIN)
-        return hello + bytes(TAG_BYTES), _PlainChannel()
+        return self.hello() + bytes(TAG_BYTES), self.enter(b"", hello)
 
     def enter(self, hello: bytes, welcome: bytes) -> Channel:
         """The caller's end."""
-        _key_id(welcome[:HELLO_BYTES], PLAIN)
-        return _PlainChannel()
+        return _PlainChannel(_key_id(welcome[:HELLO_BYTES], PLAIN) != self._cluster_id)
 
 
+@dataclass(frozen=True, slots=True)
 class _PlainChannel:
+    foreign: bool
+
     def seal(self, frame: bytes) -> bytes:
         return frame
 

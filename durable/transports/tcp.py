@@ -121,8 +121,8 @@ class Streams:
             try:
                 channel = await self._enter(reader, writer)
                 writer.write(pack_frames(channel, [LINK + msgspec.msgpack.encode(self.advertised)]))
-                if await read_frame(reader, channel, FIRST_BYTES_MAX) != LINK:
-                    raise Rejected("not one of ours")
+                if channel.foreign or await read_frame(reader, channel, FIRST_BYTES_MAX) != LINK:
+                    raise Rejected("another cluster" if channel.foreign else "not one of ours")
                 return self.links.add(to, stream, channel, self.receiver)
             except BaseException:
                 writer.transport.abort()
@@ -203,6 +203,8 @@ class Streams:
 
     def _link(self, announced: bytes, stream: Stream, channel: Channel) -> bool:
         assert self.receiver is not None
+        if channel.foreign:
+            raise Rejected("another cluster")
         try:
             peer = _address.decode(announced)
         except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -48,7 +48,9 @@ def test_a_loop_blocked_for_three_seconds_inside_a_cluster_costs_nobody_its_life
     async def run() -> None:
         async with asyncio.timeout(60), LocalCluster(4, preset="default") as cluster:
             seed = cluster.address("node-1")
-            blocked = ClusterNode(ClusterConfig.default("blocked", bind_address=NodeAddress("127.0.0.1", 0), seed_nodes=[seed]))
+            here = NodeAddress("127.0.0.1", 0)
+            config = ClusterConfig.default("blocked", bind_address=here, seed_nodes=[seed], cluster_name=cluster.cluster_name)
+            blocked = ClusterNode(config)
             changes = blocked.events()
             await blocked.join()
             await cluster.wait_until(lambda: set(cluster.beliefs_about("blocked").values()) == {ALIVE})

@@ -478,3 +478,38 @@ def test_a_value_that_no_frame_could_carry_is_not_allowed_to_a_node_of_a_cluster
             await node.start()
 
     asyncio.run(run())
+
+
+def test_a_port_that_another_cluster_has_now_answers_for_nobody() -> None:
+    """Without a key: a client, or a node, that remembers an address must not take whoever listens there now for whom it knew."""
+
+    async def run() -> None:
+        def at(address: str, cluster: str, storage: NodeStorage) -> ClusterNode:
+            config = ClusterConfig.lan("host-1", bind_address=address, cluster_name=cluster)
+            return ClusterNode(config, storage)
+
+        kept = NodeStorage.make(InMemoryStore.open())
+        async with asyncio.timeout(60):
+            first = at("127.0.0.1:0", "prod", kept)
+            await first.bootstrap()
+            await owned_by_all([first])
+            address = str(first.members()[0].address)
+            async with ClusterClient([address], cluster_name="prod", rpc_timeout=1.0) as client:
+                handle = await client.submit(doubling, 4, workflow_id="host-prod")
+                assert await handle.result() == 8
+                await first.close()
+                stranger = at(address, "staging", NodeStorage.make(InMemoryStore.open()))
+                await stranger.bootstrap()
+                await owned_by_all([stranger])
+                for ask in (handle.status, lambda: client.submit(doubling, 5, workflow_id="host-lost")):
+                    with pytest.raises((NoQuorum, OutcomeUnknown)):
+                        await ask()
+                assert await stranger.list() == [] and stranger.dropped()["another cluster"] > 0
+                await stranger.close()
+                second = at(address, "prod", kept)
+                await second.join()
+                await owned_by_all([second])
+                assert await handle.result() == 8
+                await second.close()
+
+    asyncio.run(run())

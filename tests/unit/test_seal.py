@@ -175,6 +175,12 @@ def test_a_frame_sent_twice_or_sent_back_does_not_open() -> None:
         acceptor.open(b"")
 
 
+def test_both_ends_of_a_channel_know_that_the_other_is_of_another_cluster() -> None:
+    for a, b, foreign in ((Unsealed("prod"), Unsealed("prod"), False), (Unsealed("prod"), Unsealed("staging"), True)):
+        welcome, acceptor = b.welcome(a.hello())
+        assert acceptor.foreign is a.enter(b"", welcome).foreign is foreign
+
+
 def test_callers_and_acceptors_with_and_without_a_key_part_at_once() -> None:
     with pytest.raises(Rejected, match="no key here"):
         Unsealed().welcome(sealed("a").hello())
