@@ -15,6 +15,7 @@ from typing import Any
 import durable
 from durable import Context, RetryPolicy, current_call
 from durable.testing import Send
+from durable.testing.crashes import Same
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,18 @@ class Shape:
     status: str = "COMPLETED"
     sends: tuple[Send, ...] = field(default=())
     cancel_after: float | None = None
+    same: Same | None = None
 
     @property
     def name(self) -> str:
         return self.workflow.name
+
+    def enter(self, world: bytes | None = None) -> None:
+        """Before a life: the world outside is new, or as the life before left it. These shapes have none."""
+
+    def world(self) -> bytes:
+        """What a life has left outside."""
+        return b""
 
 
 # --- functions ------------------------------------------------------------------------------------------------------

@@ -9,13 +9,11 @@ Pythons named in DURABLE_PYTHONS, separated by ``:``: what crashed on one is res
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
-from crash_worker import Finished
+from resumed import assert_all_alike, crash_and_resume
 from shapes import SHAPES
 
 from durable import NodeConfig
@@ -31,29 +29,6 @@ SMALL_MEMORY = NodeConfig(park_after=0.0, max_waiting_in_memory=0)
 ONE_AT_A_TIME = NodeConfig(max_concurrent_workflows=1, park_after=1e9)
 
 
-def worker(python: str, hash_seed: int, *arguments: str | Path) -> None:
-    environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
-    command = [python, str(TESTS / "crash_worker.py"), *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-
-
-def crash_and_resume(folder: Path, names: list[str], first: tuple[str, int], second: tuple[str, int]) -> list[Finished]:
-    worker(*first, "begin", folder / "crashed", *names)
-    worker(*second, "finish", folder / "crashed", folder / "finished")
-    return msgspec.msgpack.decode((folder / "finished").read_bytes(), type=list[Finished])
-
-
-def assert_all_alike(finished: list[Finished], names: list[str]) -> None:
-    assert {one.shape for one in finished} == set(names)
-    wrong = [
-        f"{one.shape}, crash {one.death}: {one.got} instead of {one.expected}; {one.faults}; left behind: {one.left}"
-        for one in finished
-        if one.got != one.expected or one.faults or one.left
-    ]
-    assert not wrong, "\n".join(wrong)
-
-
 def test_the_corpus_is_large_enough() -> None:
     assert len(SHAPES) >= 16
 
@@ -61,7 +36,7 @@ def test_the_corpus_is_large_enough() -> None:
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_crash_ends_alike_in_another_process_with_another_hash_seed(group: str, tmp_path: Path) -> None:
     names = GROUPS[group]
-    finished = crash_and_resume(tmp_path, names, (sys.executable, 1), (sys.executable, 4_242))
+    finished = crash_and_resume(tmp_path, "shapes", names, (sys.executable, 1), (sys.executable, 4_242))
     assert len(finished) > 10 * len(names)
     assert_all_alike(finished, names)
 
@@ -88,7 +63,7 @@ def test_the_shape_survives_under_other_settings_of_the_node(name: str, config: 
 @pytest.mark.parametrize("hash_seeds", [(0, 1), (7, 99), (123_456, 3)], ids=str)
 def test_more_hash_seeds(hash_seeds: tuple[int, int], tmp_path: Path) -> None:
     first, second = hash_seeds
-    finished = crash_and_resume(tmp_path, NAMES, (sys.executable, first), (sys.executable, second))
+    finished = crash_and_resume(tmp_path, "shapes", NAMES, (sys.executable, first), (sys.executable, second))
     assert_all_alike(finished, NAMES)
 
 
@@ -98,7 +73,7 @@ def test_more_hash_seeds(hash_seeds: tuple[int, int], tmp_path: Path) -> None:
 @pytest.mark.parametrize("forward", [True, False], ids=["resumed-there", "resumed-here"])
 def test_a_crash_on_one_python_is_resumed_on_another(python: str, forward: bool, tmp_path: Path) -> None:
     here, there = (sys.executable, 5), (python, 6)
-    finished = crash_and_resume(tmp_path, NAMES, *((here, there) if forward else (there, here)))
+    finished = crash_and_resume(tmp_path, "shapes", NAMES, *((here, there) if forward else (there, here)))
     assert_all_alike(finished, NAMES)
 
 
