@@ -379,7 +379,9 @@ def function(
         retry: when to try again after an error. Without one there is one attempt, as for any Python call.
         timeout: seconds for one attempt.
         once: never run again when it may have run and its result is unknown: the workflow gets `OutcomeUnknown`.
-        executor: "loop", "thread", or "process" (a process a call: for what computes, or must be killed alone).
+        executor: "loop", "thread", or "process" (a process a call: for what computes, or must be stopped for certain). When
+            nobody waits any more, a body on the loop is cancelled, one in a thread can see it (``current_call().cancelled``),
+            and one in a process is killed.
 
     >>> @function(retry=RetryPolicy(max_attempts=3), timeout=5.0)
     ... async def add(a: int, b: int) -> int:
@@ -416,11 +418,12 @@ class Call:
     """One attempt of a function, seen from inside its body. Got from `current_call`.
 
     ``idempotency_key`` is the same for every attempt of this call and differs from that of every other call, ever: give it
-    to the service you call, so that it can recognise a repetition. ``cancelled`` becomes True when nobody waits any more.
+    to the service you call, so that it can recognise a repetition. ``cancelled`` becomes True when nobody waits any more; in a
+    process of its own it stays False, because the process is killed.
     """
 
     __slots__ = (
-        "_beat", "_incarnation", "attempt", "cancelled", "epoch", "last_heartbeat", "run", "sequence_number", "workflow_id",
+        "_address", "_beat", "attempt", "cancelled", "epoch", "last_heartbeat", "run", "sequence_number", "workflow_id",
     )
 
     def __init__(
@@ -430,7 +433,8 @@ class Call:
         last_heartbeat: Any,
         beat: Callable[[Call, Any], None],
     ) -> None:
-        self.workflow_id, self._incarnation, self.run, self.sequence_number = address
+        self._address = address
+        self.workflow_id, _, self.run, self.sequence_number = address
         self.attempt = attempt
         self.epoch = 0
         self.cancelled = False
@@ -439,7 +443,8 @@ class Call:
 
     @property
     def idempotency_key(self) -> str:
-        return f"{self.workflow_id}:{self._incarnation.hex()}:{self.run}:{self.sequence_number}"
+        workflow_id, incarnation, run, number = self._address
+        return f"{workflow_id}:{incarnation.hex()}:{run}:{number}"
 
     def heartbeat(self, details: Any = None) -> None:
         """Record progress: the next attempt, in this process or after a crash, finds it as ``last_heartbeat``.
