@@ -17,13 +17,14 @@ import weakref
 from asyncio import events
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from durable.errors import EncodingError, NotAllowedHere, NotRegistered, WorkflowError
 from durable.journal.codec import MISSING, VALUE_BYTES_MAX, ValueType, encode_value, value_type
 from durable.journal.retry import NO_RETRY, RetryPolicy
 from durable.workflows import lint
-from durable.workflows.context import Context
+from durable.workflows.context import Context, seconds
 from durable.workflows.loop import WorkflowLoop
 
 P = ParamSpec("P")
@@ -360,7 +361,7 @@ def function(
     /,
     *,
     retry: RetryPolicy | None = None,
-    timeout: float | None = None,
+    timeout: float | timedelta | None = None,
     once: bool = False,
     executor: Executor | None = None,
 ) -> Callable[[Callable[P, R]], Function[P, R]]: ...
@@ -369,7 +370,7 @@ def function(
     /,
     *,
     retry: RetryPolicy | None = None,
-    timeout: float | None = None,
+    timeout: float | timedelta | None = None,
     once: bool = False,
     executor: Executor | None = None,
 ) -> Any:
@@ -377,7 +378,7 @@ def function(
 
     Args:
         retry: when to try again after an error. Without one there is one attempt, as for any Python call.
-        timeout: seconds for one attempt.
+        timeout: for one attempt, in seconds or as a `timedelta`.
         once: never run again when it may have run and its result is unknown: the workflow gets `OutcomeUnknown`.
         executor: "loop", "thread", or "process" (a process a call: for what computes, or must be stopped for certain). When
             nobody waits any more, a body on the loop is cancelled, one in a thread can see it (``current_call().cancelled``),
@@ -399,9 +400,10 @@ def function(
             raise TypeError(f"function {name!r} is not async: on the loop it would stop everything else; use a thread")
         if where == "thread" and is_async:
             raise TypeError(f"function {name!r} is async: it runs on the loop, or in a process")
-        if timeout is not None and timeout <= 0:
+        limit_s = None if timeout is None else seconds(timeout)
+        if limit_s is not None and limit_s <= 0:
             raise ValueError(f"function {name!r}: a timeout is above 0 seconds, or None")
-        made: Function[..., Any] = Function(body, name, retry or NO_RETRY, timeout, once, where, namespace)
+        made: Function[..., Any] = Function(body, name, retry or NO_RETRY, limit_s, once, where, namespace)
         REGISTRY.add(made)
         return made
 
