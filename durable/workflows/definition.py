@@ -395,7 +395,9 @@ def function(
     def register(body: Callable[..., Any]) -> Function[..., Any]:
         name = target if isinstance(target, str) else body.__name__
         is_async = inspect.iscoroutinefunction(body)
-        where = executor or ("loop" if is_async else "thread")
+        where = ("loop" if is_async else "thread") if executor is None else executor
+        if where not in typing.get_args(Executor):
+            raise ValueError(f'function {name!r}: executor is {executor!r}; it is "loop", "thread" or "process", or left out')
         if where == "loop" and not is_async:
             raise TypeError(f"function {name!r} is not async: on the loop it would stop everything else; use a thread")
         if where == "thread" and is_async:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from durable import WorkflowError, function
+from durable.workflows.definition import REGISTRY
 
 
 async def body() -> None: ...
@@ -29,3 +30,10 @@ def test_a_timeout_is_above_zero(wrong: Any) -> None:
 def test_what_is_no_duration_is_no_timeout(wrong: Any) -> None:
     with pytest.raises(WorkflowError, match="no duration: give seconds or a timedelta"):
         function("definition-timeout", timeout=wrong)(body)
+
+
+@pytest.mark.parametrize("wrong", ["banana", "Process", 7])
+def test_an_executor_that_there_is_not_is_refused_with_those_that_there_are(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=rf"'definition-place': executor is {wrong!r}; .*\"loop\", \"thread\" or \"process\""):
+        function("definition-place", executor=wrong)(body)
+    assert "definition-place" not in REGISTRY.functions
