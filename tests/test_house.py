@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,27 @@ def test_importing_durable_brings_nothing_that_a_browser_lacks() -> None:
     loaded = set(run_python("import sys, asyncio, durable; print(*sys.modules)").split())
     assert not (loaded - before) & set(ast.literal_eval(heavy))
     assert not {name for name in loaded if name.startswith(("durable.testing", "durable.notebook", "durable.sim"))}
+
+
+def test_the_stores_are_names_of_durable_and_no_engine_is_imported_before_one_is_used() -> None:
+    engines = "print([name for name in ('rocksdict', 'plyvel') if name in sys.modules])"
+    assert run_python(f"import sys; from durable import *; {engines}") == "[]"
+    assert run_python(f"import sys; from durable import InMemoryStore; InMemoryStore.open().close(); {engines}") == "[]"
+    assert run_python(f"import sys; from durable import RocksDBStore; {engines}") == "['rocksdict']"
+    if find_spec("plyvel"):
+        assert run_python(f"import sys; from durable import LevelDBStore; {engines}") == "['plyvel']"
+
+
+def test_a_name_that_durable_has_not_is_missed_by_its_name() -> None:
+    with pytest.raises(ImportError, match="cannot import name 'MongoStore' from 'durable'"):
+        from durable import MongoStore  # type: ignore[attr-defined]  # noqa: F401
+
+
+def test_what_one_asks_of_a_cluster_is_where_its_node_is() -> None:
+    from durable.cluster import HashRing, Local, Remote, Router
+    from durable.routing import ring, router
+
+    assert (HashRing, Router, Local, Remote) == (ring.HashRing, router.Router, router.Local, router.Remote)
 
 
 def test_the_public_names_exist_and_are_listed() -> None:
