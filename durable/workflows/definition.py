@@ -384,6 +384,7 @@ def function(
             nobody waits any more, a body on the loop is cancelled, one in a thread can see it (``current_call().cancelled``),
             and one in a process is killed.
 
+    >>> import asyncio
     >>> @function(retry=RetryPolicy(max_attempts=3), timeout=5.0)
     ... async def add(a: int, b: int) -> int:
     ...     return a + b
