@@ -123,7 +123,12 @@ def simulate(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Real processes under faults, then judged, for over half an hour: `-- --rounds 20 --minutes 2 --store mixed` is shorter."""
+    """Real processes under faults, then judged, for over half an hour; `-- --rounds 20 --minutes 2` is a short look.
+
+    Their stores are RocksDB's; `-- --store leveldb` and `-- --store mixed` (both engines in one cluster) do the same with LevelDB.
+    `-- --seed 7` takes other faults. `-- --control` is a short test of the harness itself: with the epoch check switched off in
+    the nodes it must find contradictions, and with it none.
+    """
     session.install("-e", f".[test,{EVERYTHING}]")
     install_leveldb(session)
     session.run("python", "-m", "chaos", *session.posargs, env={"PYTHONPATH": str(ROOT / "tests")})

@@ -18,6 +18,8 @@ The source is meant to be read. In this order:
    that are nodes; `durable.sim` puts the same into a simulation.
 """
 
+from typing import TYPE_CHECKING
+
 from durable.desk.handle import WorkflowHandle
 from durable.errors import (
     ClusterError,
@@ -110,3 +112,17 @@ __all__ = [
     "open",
     "workflow",
 ]
+
+if TYPE_CHECKING:
+    from durable.storage import InMemoryStore as InMemoryStore
+    from durable.storage import LevelDBStore as LevelDBStore
+    from durable.storage import RocksDBStore as RocksDBStore
+else:  # a type checker that saw this would take every name for one of durable's
+
+    def __getattr__(name: str) -> object:
+        """The stores, when they are first used. They are not in ``__all__``: neither `durable` nor a ``*`` needs an engine."""
+        if name not in ("InMemoryStore", "LevelDBStore", "RocksDBStore"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from durable import storage
+
+        return getattr(storage, name)

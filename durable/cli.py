@@ -30,9 +30,7 @@ cluster (and ``replay`` takes ids beside files), CLUSTER_NAME and CLUSTER_SECRET
 Tables come from rich (``pip install 'durable[cli]'``); ``--json`` needs nothing, and is meant for programs: one JSON document
 on standard output, times in milliseconds since 1970.
 
-Exit codes: 0 all is well; 1 what was asked for is not there, cannot be read, or has drifted; 2 the command line is wrong;
-3 it was done, and is incomplete: nobody answered for some of the cluster's partitions, or of some too few copies are left (standard
-error names them).
+What the exit codes mean stands in `EXIT_CODES`, and at the end of ``durable --help``.
 
 Read next: `durable.testing.replays`.
 """
@@ -67,6 +65,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 OK, NOT_OK, USAGE, INCOMPLETE = 0, 1, 2, 3
+EXIT_CODES = (
+    f"Exit codes: {OK} all is well; {NOT_OK} what was asked for is not there, cannot be read, or has drifted; {USAGE} the command "
+    f"line is wrong; {INCOMPLETE} it was done, and is incomplete: of some partitions nobody answered, or too few copies are left "
+    "(standard error names them)."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     text = "Look into a store, also while its process is at work; be a node of a cluster; ask one."
-    parser = argparse.ArgumentParser(prog="durable", description=text)
+    parser = argparse.ArgumentParser(prog="durable", description=text, epilog=EXIT_CODES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     seeds = argparse.ArgumentParser(add_help=False)
     what = "ask this cluster, through any of these nodes (CLUSTER_SEED_NODES)"

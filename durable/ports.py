@@ -3,8 +3,9 @@
 Everything that this library asks of its surroundings is one of these protocols. The cores (replay, retry, membership, the
 ring, the replica) ask nothing at all: they are given ``now`` and return effects. The shells (`NodeRuntime`, `ClusterNode`)
 are handed a world that implements these ports: the real one (disk, sockets, wall clock) or a simulated one (virtual time,
-seeded faults). Nothing else in ``durable`` reads a clock, draws a random number, or opens a file or a socket, and
-``tests/test_house.py`` holds it to that.
+seeded faults). Nothing else in ``durable`` reads a clock, draws a number at random without a seed, or opens a file or a socket,
+and ``tests/test_house.py`` holds it to that. It knows two exceptions, which the engine never meets: the command line reads the
+journals that it is given, and a `LocalCluster` makes folders for its nodes.
 
 Read next: `durable.journal`, the idea that everything else serves.
 """

@@ -25,6 +25,11 @@ def monotonic_s() -> float:
     return time.perf_counter()
 
 
+def cpu_s() -> float:
+    """Seconds that a CPU has worked for this process: for measuring what something cost, however busy the machine is."""
+    return time.process_time()
+
+
 class SystemClock:
     """Milliseconds since 1970, never backwards.
 

@@ -10,7 +10,7 @@ returned                  its result is the call's
 raised, policy says wait  an `Attempt` row is written, and the next attempt waits (a durable timer if it is long)
 raised, policy says stop  the exception is the call's result
 passed its timeout        as if it had raised `FunctionTimeout`; with ``once``, the call's result is `OutcomeUnknown`
-nobody waits any more     it is cancelled (``current_call().cancelled`` in a thread), and its result is not wanted
+nobody waits any more     it is cancelled (``current_call().cancelled`` in a thread) or killed (in a process)
 ========================= ===========================================================================================
 """
 
@@ -20,6 +20,7 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from durable.bodies.processes import run_in_process
@@ -29,7 +30,7 @@ from durable.journal import failures
 from durable.journal.codec import ANY, encode_value
 from durable.journal.entries import Attempt, Failure
 from durable.workflows.context import CallWork, SideEffectWork
-from durable.workflows.definition import _CURRENT, Call
+from durable.workflows.definition import _CURRENT, Call, Function
 from durable.workflows.operation import Operation
 
 DURABLE_BACKOFF_MS = 1_000
@@ -124,7 +125,7 @@ class FunctionRunner:
     def _start_function(self, running: RunningCall, work: CallWork, context: contextvars.Context) -> None:
         function = work.function
         if function.executor == "process":
-            self._run_task(running, lambda: run_in_process(function, running.operation.input_json), context)
+            self._start_process(running, function, context)
         else:
             args, kwargs = function.decode_arguments(running.operation.input_json)
             if function.executor == "loop":
@@ -133,6 +134,12 @@ class FunctionRunner:
                 self._run_thread(running, lambda: function.body(*args, **kwargs), context)
         if work.timeout_s is not None:
             running.timer = self._loop.call_later(work.timeout_s, self._expire, running, work.timeout_s)
+
+    def _start_process(self, running: RunningCall, function: Function[..., Any], context: contextvars.Context) -> None:
+        call, input_json = running.call, running.operation.input_json
+        assert call is not None
+        beat = partial(self._beat, call)
+        self._run_task(running, lambda: run_in_process(function, input_json, call, self._value_bytes_max, beat), context)
 
     def _start_side_effect(self, running: RunningCall, work: SideEffectWork, context: contextvars.Context) -> None:
         if inspect.iscoroutinefunction(work.body):

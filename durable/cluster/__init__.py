@@ -15,6 +15,9 @@ from durable.cluster.local import LocalCluster
 from durable.cluster.node import ClusterNode
 from durable.membership import Member, MemberChanged, MemberStatus, NodeAddress, NodeId
 from durable.replication.standing import Role
+from durable.routing.partitions import PartitionRing
+from durable.routing.ring import HashRing
+from durable.routing.router import Local, Remote, Router
 from durable.rpc.remote import RemoteDesk, RemoteExecutor
 
 __all__ = [
@@ -23,6 +26,8 @@ __all__ = [
     "ClusterNode",
     "Copies",
     "EventStream",
+    "HashRing",
+    "Local",
     "LocalCluster",
     "Member",
     "MemberChanged",
@@ -30,8 +35,11 @@ __all__ = [
     "NodeAddress",
     "NodeId",
     "NodeView",
+    "PartitionRing",
+    "Remote",
     "RemoteDesk",
     "RemoteExecutor",
     "Role",
+    "Router",
     "ask_node",
 ]

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
@@ -51,11 +51,11 @@ EXCHANGE_PERIODS = 30
 """Whole lists are exchanged every so many gossip intervals: every 30 s by default."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ClusterConfig:
     """What one node is told. Times in seconds.
 
-    >>> config = ClusterConfig(node_id="node-3", bind_address="127.0.0.1:7802", seed_nodes=["127.0.0.1:7800"])
+    >>> config = ClusterConfig("node-3", "127.0.0.1:7802", seed_nodes=["127.0.0.1:7800"])
     >>> config.bind_address.port, config.seed_nodes[0].host, config.suspect_timeout
     (7802, '127.0.0.1', 5.0)
 
@@ -67,6 +67,7 @@ class ClusterConfig:
     """The name of this node, unique in the cluster: what the ring places, and what epochs are named by."""
     bind_address: NodeAddress = LOOPBACK
     """Where to listen, also as "host:port". Port 0 lets the system choose."""
+    _: KW_ONLY
     seed_nodes: Sequence[NodeAddress] = ()
     """Members to ask at the start, also as "host:port"; names are looked up at each attempt. Nodes that found a cluster
     together are given one list, their own addresses included: it begins when all of them are up."""

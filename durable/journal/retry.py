@@ -13,12 +13,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """When a function that failed is tried again. Durations are seconds.
+    """When a function that failed is tried again. Durations are given in seconds or as `timedelta`, and read in seconds.
 
     ``max_attempts`` counts the first attempt too; None means no bound. ``deadline`` bounds the time from the first attempt
     to the start of the last. ``no_retry`` lists exception types that are given to the workflow at once.
@@ -36,6 +37,10 @@ class RetryPolicy:
     no_retry: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("initial_delay", "max_delay", "deadline"):
+            given = getattr(self, name)
+            if isinstance(given, timedelta):
+                object.__setattr__(self, name, given.total_seconds())
         checks = {
             "initial_delay must be above 0": self.initial_delay > 0,
             "factor must be at least 1": self.factor >= 1,
@@ -47,6 +52,20 @@ class RetryPolicy:
         for message, holds in checks.items():
             if not holds:
                 raise ValueError(f"RetryPolicy: {message}")
+
+    if TYPE_CHECKING:  # for who checks types: more may be given than is read
+
+        def __init__(
+            self,
+            *,
+            initial_delay: float | timedelta = ...,
+            factor: float = ...,
+            max_delay: float | timedelta = ...,
+            max_attempts: int | None = ...,
+            jitter: float = ...,
+            deadline: float | timedelta | None = ...,
+            no_retry: tuple[type[BaseException], ...] = ...,
+        ) -> None: ...
 
     def delay_s(self, failed_attempts: int, uniform: float = 0.5) -> float:
         """The delay after that many failures (1 is the first). ``uniform`` is a draw from [0, 1); 0.5 leaves jitter out."""

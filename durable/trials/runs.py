@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from durable.sim.world import SimWorld
 from durable.trials.clients import Clients
 from durable.trials.journals import Journals
 from durable.trials.workloads import make_runner, partitions_in
-from durable.world import die_with_parent
+from durable.world import cpu_s, die_with_parent
 
 BIRTH_LIMIT_S = 30.0
 PEACE_LIMIT_S = 300.0
@@ -117,7 +116,7 @@ def play(seed: int, scene: Scene | str = "workflows", *, nodes: int = 5, seconds
 
 
 def _play(chosen: Scene, seed: int, nodes: int, seconds: float, faults: int) -> Played:
-    began = time.process_time()
+    began = cpu_s()
     with chosen.make_world(seed) as world:
         storm = Storm(world, seconds=seconds, count=faults, kinds=chosen.kinds, company=chosen.company)
         broken = None
@@ -136,4 +135,4 @@ def _play(chosen: Scene, seed: int, nodes: int, seconds: float, faults: int) -> 
             hold_in_the_end(world, laws, PEACE_LIMIT_S)
         except LawBroken as error:
             broken = str(error)
-        return Played(seed, world.now, storm.happened, world.digest(), broken, tuple(world.trace), time.process_time() - began)
+        return Played(seed, world.now, storm.happened, world.digest(), broken, tuple(world.trace), cpu_s() - began)

@@ -17,13 +17,14 @@ import weakref
 from asyncio import events
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from durable.errors import EncodingError, NotAllowedHere, NotRegistered, WorkflowError
 from durable.journal.codec import MISSING, VALUE_BYTES_MAX, ValueType, encode_value, value_type
 from durable.journal.retry import NO_RETRY, RetryPolicy
 from durable.workflows import lint
-from durable.workflows.context import Context
+from durable.workflows.context import Context, seconds
 from durable.workflows.loop import WorkflowLoop
 
 P = ParamSpec("P")
@@ -360,7 +361,7 @@ def function(
     /,
     *,
     retry: RetryPolicy | None = None,
-    timeout: float | None = None,
+    timeout: float | timedelta | None = None,
     once: bool = False,
     executor: Executor | None = None,
 ) -> Callable[[Callable[P, R]], Function[P, R]]: ...
@@ -369,7 +370,7 @@ def function(
     /,
     *,
     retry: RetryPolicy | None = None,
-    timeout: float | None = None,
+    timeout: float | timedelta | None = None,
     once: bool = False,
     executor: Executor | None = None,
 ) -> Any:
@@ -377,10 +378,13 @@ def function(
 
     Args:
         retry: when to try again after an error. Without one there is one attempt, as for any Python call.
-        timeout: seconds for one attempt.
+        timeout: for one attempt, in seconds or as a `timedelta`.
         once: never run again when it may have run and its result is unknown: the workflow gets `OutcomeUnknown`.
-        executor: "loop", "thread", or "process" (a process a call: for what computes, or must be killed alone).
+        executor: "loop", "thread", or "process" (a process a call: for what computes, or must be stopped for certain). When
+            nobody waits any more, a body on the loop is cancelled, one in a thread can see it (``current_call().cancelled``),
+            and one in a process is killed.
 
+    >>> import asyncio
     >>> @function(retry=RetryPolicy(max_attempts=3), timeout=5.0)
     ... async def add(a: int, b: int) -> int:
     ...     return a + b
@@ -392,14 +396,17 @@ def function(
     def register(body: Callable[..., Any]) -> Function[..., Any]:
         name = target if isinstance(target, str) else body.__name__
         is_async = inspect.iscoroutinefunction(body)
-        where = executor or ("loop" if is_async else "thread")
+        where = ("loop" if is_async else "thread") if executor is None else executor
+        if where not in typing.get_args(Executor):
+            raise ValueError(f'function {name!r}: executor is {executor!r}; it is "loop", "thread" or "process", or left out')
         if where == "loop" and not is_async:
             raise TypeError(f"function {name!r} is not async: on the loop it would stop everything else; use a thread")
         if where == "thread" and is_async:
             raise TypeError(f"function {name!r} is async: it runs on the loop, or in a process")
-        if timeout is not None and timeout <= 0:
+        limit_s = None if timeout is None else seconds(timeout)
+        if limit_s is not None and limit_s <= 0:
             raise ValueError(f"function {name!r}: a timeout is above 0 seconds, or None")
-        made: Function[..., Any] = Function(body, name, retry or NO_RETRY, timeout, once, where, namespace)
+        made: Function[..., Any] = Function(body, name, retry or NO_RETRY, limit_s, once, where, namespace)
         REGISTRY.add(made)
         return made
 
@@ -416,11 +423,12 @@ class Call:
     """One attempt of a function, seen from inside its body. Got from `current_call`.
 
     ``idempotency_key`` is the same for every attempt of this call and differs from that of every other call, ever: give it
-    to the service you call, so that it can recognise a repetition. ``cancelled`` becomes True when nobody waits any more.
+    to the service you call, so that it can recognise a repetition. ``cancelled`` becomes True when nobody waits any more; in a
+    process of its own it stays False, because the process is killed.
     """
 
     __slots__ = (
-        "_beat", "_incarnation", "attempt", "cancelled", "epoch", "last_heartbeat", "run", "sequence_number", "workflow_id",
+        "_address", "_beat", "attempt", "cancelled", "epoch", "last_heartbeat", "run", "sequence_number", "workflow_id",
     )
 
     def __init__(
@@ -430,7 +438,8 @@ class Call:
         last_heartbeat: Any,
         beat: Callable[[Call, Any], None],
     ) -> None:
-        self.workflow_id, self._incarnation, self.run, self.sequence_number = address
+        self._address = address
+        self.workflow_id, _, self.run, self.sequence_number = address
         self.attempt = attempt
         self.epoch = 0
         self.cancelled = False
@@ -439,7 +448,8 @@ class Call:
 
     @property
     def idempotency_key(self) -> str:
-        return f"{self.workflow_id}:{self._incarnation.hex()}:{self.run}:{self.sequence_number}"
+        workflow_id, incarnation, run, number = self._address
+        return f"{workflow_id}:{incarnation.hex()}:{run}:{number}"
 
     def heartbeat(self, details: Any = None) -> None:
         """Record progress: the next attempt, in this process or after a crash, finds it as ``last_heartbeat``.

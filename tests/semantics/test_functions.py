@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import subprocess
 import threading
 import time
 from typing import Any
@@ -26,6 +28,7 @@ from durable import (
     function,
     workflow,
 )
+from durable.journal import keys
 
 
 @workflow("fn-call")
@@ -56,12 +59,51 @@ def dies_once() -> int:
 @function("fn-process-adds", executor="process")
 def adds(a: int, b: int) -> int:
     print("this must not mix with the reply")
+    subprocess.run(["echo", "nor this"], check=True)
     return a + b
 
 
 @function("fn-process-sleeps", executor="process", timeout=0.5)
 def sleeps() -> None:
     time.sleep(60)
+
+
+@function("fn-process-knows", executor="process", retry=RetryPolicy(initial_delay=0.01, max_attempts=2))
+async def knows() -> list[Any]:
+    call = current_call()
+    if call.attempt == 1:
+        raise ConnectionError("away")
+    return [call.workflow_id, call.run, call.sequence_number, call.attempt, call.idempotency_key, call.epoch, call.cancelled]
+
+
+@function("fn-process-beats", executor="process")
+def beats_and_goes_on() -> Any:
+    call = current_call()
+    if call.last_heartbeat is None:
+        call.heartbeat({"row": 41})
+        time.sleep(60)
+    return call.last_heartbeat
+
+
+@function("fn-process-beats-and-dies", executor="process", retry=RetryPolicy(initial_delay=0.01, max_attempts=2))
+def beats_and_dies() -> Any:
+    call = current_call()
+    if call.attempt == 1:
+        for row in range(1_000):
+            call.heartbeat([row, "x" * 100])
+        os.kill(os.getpid(), signal.SIGKILL)
+    return call.last_heartbeat
+
+
+@function("fn-process-beats-oddly", executor="process")
+def beats_oddly() -> list[str]:
+    told = []
+    for details in (object(), "x" * 5_000, 7):
+        try:
+            current_call().heartbeat(details)
+        except (EncodingError, ValueTooLarge) as error:
+            told.append(type(error).__name__)
+    return [*told, str(current_call().last_heartbeat)]
 
 
 @asynchronous
@@ -91,6 +133,46 @@ async def test_a_process_past_its_timeout_is_killed() -> None:
         began = time.monotonic()
         assert await (await runtime.submit(caught, "fn-process-sleeps")).result() == "FunctionTimeout"
         assert time.monotonic() - began < 15
+
+
+@asynchronous
+async def test_a_body_in_a_process_of_its_own_knows_which_attempt_it_is() -> None:
+    @workflow("fn-knows")
+    async def flow(ctx: Context) -> list[Any]:
+        await ctx.side_effect("before", lambda: None)
+        return await ctx.call(knows)
+
+    async with await open_node() as runtime:
+        handle = await runtime.submit(flow, workflow_id="k2")
+        workflow_id, run, number, attempt, key, epoch, cancelled = await handle.result()
+        assert (workflow_id, run, number, attempt, cancelled) == ("k2", 0, 1, 2, False)
+        assert re.fullmatch(r"k2:[0-9a-f]+:0:1", key) and epoch == (await handle.metadata()).epoch
+
+
+@asynchronous
+async def test_a_heartbeat_from_a_process_is_recorded_while_it_runs() -> None:
+    log = held()
+    runtime = await open_node(log=log)
+    await runtime.submit(call, "fn-process-beats", workflow_id="b2")
+    await until(lambda: any(key[2:3] == keys.HEARTBEAT for key, _ in log.store.scan(b"")), "a heartbeat was recorded")
+    store = log.survivors()
+    await runtime.close()
+    async with await open_node(store) as again:
+        assert await again.handle("b2").result() == {"row": 41}
+
+
+@asynchronous
+async def test_the_last_heartbeat_of_a_process_that_was_killed_reaches_the_next() -> None:
+    async with await open_node() as runtime:
+        handle = await runtime.submit(call, "fn-process-beats-and-dies")
+        assert await handle.result() == [999, "x" * 100]
+        assert (await handle.journal())[0].attempts[0].error.message.startswith("ProcessDied")
+
+
+@asynchronous
+async def test_a_heartbeat_that_cannot_be_recorded_raises_in_the_process() -> None:
+    async with await open_node(value_bytes_max=4_096) as runtime:
+        assert await (await runtime.submit(call, "fn-process-beats-oddly")).result() == ["EncodingError", "ValueTooLarge", "7"]
 
 
 @asynchronous

@@ -101,6 +101,14 @@ def complaint_of(capsys: pytest.CaptureFixture[str], *arguments: str, code: int)
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
+def test_the_help_says_what_the_exit_codes_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Exit codes: 0 all is well; 1 what was asked for is not there, cannot be read, or has drifted; 2 the command" in said
+    assert "3 it was done, and is incomplete" in said
+
+
 def test_list_shows_every_execution(store: str, capsys: pytest.CaptureFixture[str]) -> None:
     table = out_of(capsys, "list", "--store", store)
     assert "3 executions" in table

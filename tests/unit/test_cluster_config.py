@@ -27,6 +27,13 @@ def test_addresses_may_be_written_as_text() -> None:
     assert config.seed_nodes == (NodeAddress("b", 2), NodeAddress("c", 3))
 
 
+def test_the_name_and_the_address_need_no_keyword_and_the_rest_does() -> None:
+    named = ClusterConfig(node_id="node-3", bind_address=NodeAddress("127.0.0.1", 7802), seed_nodes=[NodeAddress("b", 2)])
+    assert ClusterConfig("node-3", NodeAddress("127.0.0.1", 7802), seed_nodes=[NodeAddress("b", 2)]) == named
+    with pytest.raises(TypeError, match="positional arguments"):
+        ClusterConfig("node-3", NodeAddress("127.0.0.1", 7802), [NodeAddress("b", 2)])  # type: ignore[misc]
+
+
 def test_the_environment_says_it_all() -> None:
     config = ClusterConfig.from_env(
         {

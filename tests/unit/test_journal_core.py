@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -95,6 +96,17 @@ def test_a_policy_gives_up_by_attempts_by_deadline_and_by_type() -> None:
     assert policy.next_delay_s(1, 0.95, OSError(), "s") is None
     assert policy.next_delay_s(1, 0.0, KeyError(), "s") is None
     for wrong in ({"initial_delay": 0}, {"factor": 0.5}, {"max_delay": 0.01}, {"max_attempts": 0}, {"jitter": 2}, {"deadline": 0}):
+        with pytest.raises(ValueError, match="RetryPolicy"):
+            RetryPolicy(**wrong)
+
+
+def test_the_durations_of_a_policy_may_be_timedeltas_and_are_read_as_seconds() -> None:
+    minute = timedelta(minutes=1)
+    policy = RetryPolicy(initial_delay=minute / 2, max_delay=minute, deadline=timedelta(hours=1))
+    assert policy == RetryPolicy(initial_delay=30.0, max_delay=60.0, deadline=3_600.0)
+    assert repr((policy.initial_delay, policy.max_delay, policy.deadline)) == "(30.0, 60.0, 3600.0)"
+    assert RetryPolicy(initial_delay=minute, max_delay=90, jitter=0).delays(2) == [60.0, 90]
+    for wrong in ({"initial_delay": timedelta(0)}, {"max_delay": timedelta(milliseconds=1)}, {"deadline": -minute}):
         with pytest.raises(ValueError, match="RetryPolicy"):
             RetryPolicy(**wrong)
 

@@ -183,3 +183,15 @@ def test_the_promise_is_the_book_s_word_for_word() -> None:
     )
     assert promise in words("README.md")
     assert promise in words("book/chapters/01-introduction.md")
+
+
+def test_the_table_names_every_folder() -> None:
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", (ROOT / "README.md").read_text("utf8"), re.MULTILINE)
+    (tests,) = (words for folder, words in rows if folder == "`tests/`")
+    rooms = {name.removeprefix("durable/") for folder, _ in rows for name in re.findall(r"`(.*?)`", folder)}
+    listed = subprocess.run(["git", "ls-files", "durable", "tests"], capture_output=True, text=True, cwd=ROOT, check=False)
+    if listed.returncode:
+        pytest.skip("not in a git checkout")
+    folders = {tuple(path.split("/")[:2]) for path in listed.stdout.splitlines() if path.count("/") > 1}
+    assert {room for top, room in folders if top == "durable"} <= rooms
+    assert [name for top, name in sorted(folders) if top == "tests" and name not in tests and name != "journals"] == []

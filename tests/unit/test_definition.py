@@ -1,0 +1,39 @@
+"""What is registered is looked at when it is registered: a mistake is an error at its own line, not at the first call."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from durable import WorkflowError, function
+from durable.workflows.definition import REGISTRY
+
+
+async def body() -> None: ...
+
+
+def test_a_timeout_is_seconds_or_a_timedelta() -> None:
+    for given in (90, 90.0, timedelta(minutes=1.5)):
+        assert function("definition-timeout", timeout=given)(body).timeout == 90
+    assert function("definition-timeout")(body).timeout is None
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, timedelta(0), timedelta(seconds=-1)])
+def test_a_timeout_is_above_zero(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"definition-timeout.*above 0"):
+        function("definition-timeout", timeout=wrong)(body)
+
+
+@pytest.mark.parametrize("wrong", ["a minute", float("nan")])
+def test_what_is_no_duration_is_no_timeout(wrong: Any) -> None:
+    with pytest.raises(WorkflowError, match="no duration: give seconds or a timedelta"):
+        function("definition-timeout", timeout=wrong)(body)
+
+
+@pytest.mark.parametrize("wrong", ["banana", "Process", 7])
+def test_an_executor_that_there_is_not_is_refused_with_those_that_there_are(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=rf"'definition-place': executor is {wrong!r}; .*\"loop\", \"thread\" or \"process\""):
+        function("definition-place", executor=wrong)(body)
+    assert "definition-place" not in REGISTRY.functions
