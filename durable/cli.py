@@ -346,7 +346,10 @@ def _members(options: argparse.Namespace) -> int:
 def _recover(options: argparse.Namespace) -> int:
     from durable.storage.recovery import recover
 
-    done = recover([_folder(path) for path in options.folders], options.to)
+    try:
+        done = recover(options.folders, options.to)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if options.json:
         put_json({"executions": done.executions, "unsure": done.unsure, "missing": done.missing})
     else:
@@ -406,9 +409,9 @@ def _exported(options: argparse.Namespace, workflow_id: str) -> str:
 
 @contextlib.contextmanager
 def _reading(path: str | None) -> Iterator[NodeStorage]:
-    from durable.storage import open_read_only
+    from durable.storage import engine_and_path, open_read_only
 
-    folder = _folder(path or "durable-data")
+    _, folder = engine_and_path(path or "durable-data")
     reader = open_read_only(folder)
     try:
         storage = NodeStorage(reader)
@@ -417,10 +420,6 @@ def _reading(path: str | None) -> Iterator[NodeStorage]:
         yield storage
     finally:
         reader.close()
-
-
-def _folder(path: str) -> str:
-    return path.partition(":")[2] if path.startswith(("rocksdb:", "leveldb:")) else path
 
 
 def _listed(options: argparse.Namespace) -> Executions:

@@ -4,8 +4,11 @@ The child imports the module of the function and calls it by its registered name
 ``__main__`` travels by cloudpickle, if that is installed. Arguments and result cross as JSON, as they do in the journal. A
 call that is cancelled or passes its timeout is killed, alone: its body never sees ``current_call().cancelled``.
 
-What the child says are frames: any number of heartbeats, which the node records as they come, and one reply. Without a reply the
-call has failed, and its next attempt finds the last heartbeat.
+What the child says are frames, on a pipe of their own: any number of heartbeats, which the node records as they come, and one
+reply. Without a reply the call has failed, and its next attempt finds the last heartbeat.
+
+A Ctrl-C or SIGTERM that is meant for the node does not reach the body: the node says when it ends, and what has no result then is
+begun again, here or elsewhere. The process ends with the node.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import contextlib
 import importlib
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -28,9 +32,12 @@ from durable.journal.codec import ANY, encode_value
 from durable.journal.entries import Failure
 from durable.workflows.definition import _CURRENT, REGISTRY, Call, Function
 from durable.workflows.definition import function as register
+from durable.world import die_with_parent
 
 LENGTH_BYTES = 4
 """What stands before each frame of the child."""
+LAST_S = 1.0
+"""How long a process that has answered may take to end by itself: for what it does at its exit."""
 
 
 class _Order(msgspec.Struct):
@@ -74,15 +81,25 @@ async def run_in_process(
         last_heartbeat_json=encode_value(call.last_heartbeat, "heartbeat", value_bytes_max),
         value_bytes_max=value_bytes_max,
     )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "from durable.bodies.processes import main; main()",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
+    ours, theirs = os.pipe()
     try:
-        reply = await _converse(process, msgspec.msgpack.encode(order), beat)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            f"from durable.bodies.processes import main; main({theirs}, {os.getpid()})",
+            stdin=asyncio.subprocess.PIPE,
+            pass_fds=(theirs,),
+            process_group=0,
+        )
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    try:
+        reply = await _converse(process, msgspec.msgpack.encode(order), ours, beat)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), LAST_S if reply is not None else None)
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -102,27 +119,30 @@ async def run_in_process(
     return reply.output_json or b"null"
 
 
-async def _converse(process: asyncio.subprocess.Process, order: bytes, beat: Callable[[bytes], None]) -> _Reply | None:
-    """Give the child its order, and hear it to its end. None: it said no reply."""
-    assert process.stdin is not None and process.stdout is not None
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died before it had read all: it will say nothing
-        process.stdin.write(order)
-        await process.stdin.drain()
-    process.stdin.close()
-    reply = None
+async def _converse(
+    process: asyncio.subprocess.Process, order: bytes, ours: int, beat: Callable[[bytes], None]
+) -> _Reply | None:
+    """Give the child its order, and hear it until it has answered, whoever else may hold its pipe. None: it said no reply."""
+    heard = asyncio.StreamReader()
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(heard), os.fdopen(ours, "rb", 0)
+    )
     try:
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died before it had read all: it will say nothing
+            process.stdin.write(order)
+            await process.stdin.drain()
+        process.stdin.close()
         while True:
-            size = int.from_bytes(await process.stdout.readexactly(LENGTH_BYTES))
-            frame: _Beat | _Reply = msgspec.msgpack.decode(await process.stdout.readexactly(size), type=_Beat | _Reply)
-            if isinstance(frame, _Beat):
-                beat(frame.details_json)
-            else:
-                reply = frame
-    except asyncio.IncompleteReadError:  # no more will come
-        await process.wait()
-        return reply
-    except msgspec.MsgspecError:  # not from here: something wrote to the pipe before `main` did
+            size = int.from_bytes(await heard.readexactly(LENGTH_BYTES))
+            frame: _Beat | _Reply = msgspec.msgpack.decode(await heard.readexactly(size), type=_Beat | _Reply)
+            if isinstance(frame, _Reply):
+                return frame
+            beat(frame.details_json)
+    except asyncio.IncompleteReadError:  # it has ended
         return None
+    finally:
+        pipe.close()
 
 
 def _pickled(function: Function[..., Any]) -> bytes | None:
@@ -138,19 +158,27 @@ def _pickled(function: Function[..., Any]) -> bytes | None:
     return bytes(cloudpickle.dumps(function.body))
 
 
-def main() -> None:
-    """The child: one order on standard input; on standard output heartbeats, and one reply."""
-    parent = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what the function prints, and what the programs print that it starts, must not mix with the frames
+def main(theirs: int, parent_id: int) -> None:
+    """The child: one order on standard input; on the pipe ``theirs`` heartbeats, and one reply."""
+    die_with_parent(parent_id)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stay)  # not SIG_IGN, which the programs that the body starts would inherit
+    os.set_inheritable(theirs, False)
+    with contextlib.suppress(OSError):  # there may be no standard error
+        os.dup2(2, 1)  # whoever runs the node reads its standard output, and no body's
     sys.stdout = sys.stderr
     order = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Order)
     sys.path[:] = order.path
-    say = partial(_say, parent)
-    try:
-        reply = _Reply(output_json=_call(order, say))
-    except BaseException as error:
-        reply = _Reply(error=failures.record(error))
-    say(reply)
+    with os.fdopen(theirs, "wb") as parent:
+        try:
+            reply = _Reply(output_json=_call(order, partial(_say, parent)))
+        except BaseException as error:
+            reply = _Reply(error=failures.record(error))
+        _say(parent, reply)
+
+
+def _stay(number: int, frame: Any) -> None:
+    """The node was told to stop; it says what becomes of this process."""
 
 
 def _say(parent: BinaryIO, frame: _Beat | _Reply) -> None:
@@ -169,7 +197,11 @@ def _call(order: _Order, say: Callable[[_Beat], None]) -> bytes:
         function = REGISTRY.function(order.name)
     args, kwargs = function.decode_arguments(order.arguments)
 
+    own_id = os.getpid()
+
     def beat(_: Call, details: Any) -> None:
+        if os.getpid() != own_id:
+            raise NotAllowedHere("heartbeat() is for the process of the function itself, not for those that it forks")
         say(_Beat(encode_value(details, "heartbeat", order.value_bytes_max)))
 
     call = Call(order.address, order.attempt, ANY.decode(order.last_heartbeat_json), beat)

@@ -34,27 +34,32 @@ from durable.errors import JoinRejected
 from durable.membership.member import NodeAddress, NodeId
 from durable.replication.standing import Role
 from durable.storage.folder import WAY_BACK
-from durable.storage.node import NodeStorage
+
+WITNESS_ALONE = "a witness owns nothing, and a cluster of it alone runs nothing. Nothing was touched. Name the others as its seeds"
 
 
 class Founding:
     """Of one node, until it has a roster."""
 
-    def __init__(self, log: ReplicatedLog, me: NodeAddress, storage: NodeStorage) -> None:
+    def __init__(self, log: ReplicatedLog, me: NodeAddress, *, ran_alone: bool, witness: bool) -> None:
         self._log = log
         self._me = me
-        self._storage = storage
+        self._ran_alone = ran_alone
+        self._witness = witness
         self._seeds: tuple[NodeAddress, ...] | None = None
 
     async def begin(self, seeds: Sequence[NodeAddress], members: Mapping[NodeAddress, NodeId]) -> None:
         """The node joins by this list; its own address may be in it. Raises `JoinRejected`."""
         resolved = tuple([await _resolved(seed) for seed in dict.fromkeys(seeds)])
-        if self._log.core.roster is None and self._storage.is_single() and any(seed != self._me for seed in resolved):
+        alone = all(seed == self._me for seed in resolved)
+        if self._log.core.roster is None and self._ran_alone and not alone:
             raise JoinRejected(
-                "its store holds executions that ran without a cluster (`durable.open`). Where others take part they cannot come "
-                "along. Nothing was touched. Found a cluster of this node alone (`durable node --bootstrap`); the others, on empty "
-                "folders, join it and get copies of everything. Or start this node on an empty folder, too"
+                "its store holds what ran without a cluster (`durable.open`). Where others take part it cannot come along. Nothing "
+                "was touched. Found a cluster of this node alone (`durable node --bootstrap`); the others, on empty folders, join "
+                "it and get copies of everything. Or start this node on an empty folder, too"
             )
+        if self._log.core.roster is None and self._witness and alone:
+            raise JoinRejected(WITNESS_ALONE)
         self._seeds = resolved
         self.look(members)
 

@@ -31,6 +31,7 @@ from random import Random
 from durable.cluster.ask import Copies
 from durable.cluster.config import ClusterConfig
 from durable.cluster.events import EventStream
+from durable.cluster.founding import WITNESS_ALONE
 from durable.cluster.remembered import KEY, Remembered
 from durable.cluster.replicated import ReplicatedLog, Syncs
 from durable.copies.messages import Epoch, Roster
@@ -89,6 +90,9 @@ class Host:
             most = ReplicatedLog.batch_bytes_max // 2
             raise ValueError(f"value_bytes_max is {node_config.value_bytes_max:,}; in a cluster it is {most:,} at most")
         self._me = NodeId(config.node_id)
+        self.ran_alone = storage.is_single()
+        """Whether it must not hear of others' cluster: its store would be filled with what they have."""
+        self._witness = config.witness
         self._address_of = address_of
         self._dropped = transport.dropped
         self.streams: list[EventStream[dict[int, int]]] = []
@@ -153,7 +157,16 @@ class Host:
         self.calls.link_lost(link)
         self.server.link_lost(link)
 
+    def bootstrap(self) -> None:
+        """Found a cluster of this node alone. Raises `ClusterError` for a witness."""
+        if self._witness and self.core.roster is None:
+            raise ClusterError(WITNESS_ALONE)
+        self.log.tell(self.core.bootstrap)
+
     def _replication(self, data: bytes) -> None:
+        if self.ran_alone and self.core.roster is None:
+            self._dropped["it ran alone"] += 1
+            return
         length = int.from_bytes(data[1:2])
         try:
             sender = NodeId(data[2 : 2 + length].decode())

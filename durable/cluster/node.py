@@ -197,12 +197,12 @@ class ClusterNode(Face):
 
     async def bootstrap(self) -> None:
         """An operator's word: start, and found a cluster of this node alone, if it is in none. Others can join it then, and get
-        copies of all that it has. Raises `ClusterError` for a node without a storage.
+        copies of all that it has. Raises `ClusterError` for a witness, or without a storage.
         """
         await self.start()
         if self._host is None:
             raise ClusterError(f"{self.config.node_id} has no storage, and can found nothing")
-        self._host.log.tell(self._host.core.bootstrap)
+        self._host.bootstrap()
 
     def _open_host(self, storage: NodeStorage, address: NodeAddress) -> None:
         host = self._host = Host(
@@ -219,7 +219,7 @@ class ClusterNode(Face):
         host.on_roster = self._place
         host.on_failed = self._end
         self._desk = host.desk
-        self._founding = Founding(host.log, address, storage)
+        self._founding = Founding(host.log, address, ran_alone=host.ran_alone, witness=self.config.witness)
         host.log.tell(host.core.tick)  # what the disk holds may have something to do, also if nobody ever says a word
 
     async def leave(self) -> None:

@@ -72,6 +72,9 @@ class Syncs(Protocol):
     @property
     def busy(self) -> bool: ...
 
+    @property
+    def last_s(self) -> float: ...
+
     def start(self, done: Done) -> None: ...
 
     def close(self) -> None: ...
@@ -337,16 +340,15 @@ class ReplicatedLog:
         if mark == self._synced:
             self._release(held)  # all that it speaks of is on the disk
         else:
-            began = self._loop.time()
-            self._syncer.start(lambda error: self._on_disk(began, mark, held, error))
+            self._syncer.start(lambda error: self._on_disk(mark, held, error))
 
-    def _on_disk(self, began: float, mark: int, held: list[tuple[NodeId, Message]], error: StoreError | None) -> None:
+    def _on_disk(self, mark: int, held: list[tuple[NodeId, Message]], error: StoreError | None) -> None:
         if self._closed:
             return
         if error is not None:
             self._fail(error)
             return
-        self._look_at_speed(self._loop.time() - began)
+        self._look_at_speed(self._syncer.last_s)
         self._synced = mark
         self.core.synced(self._loop.time(), mark)
         self._release(held)

@@ -30,10 +30,10 @@ from msgspec import Struct
 
 from durable.copies.messages import ZERO, Epoch, Found, Members, Roster
 from durable.errors import StoreCorrupted
-from durable.journal.keys import REPLICAS
+from durable.journal.keys import NODE
 from durable.ports import Batch, Write
 
-PREFIX: Final = REPLICAS
+PREFIX: Final = NODE + b"R"
 ROSTER: Final = 0xFFFE
 """The number of the roster's own partition."""
 

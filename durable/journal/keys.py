@@ -59,8 +59,6 @@ OF_ONE_ID: Final = (SENDER, REQUEST)
 """What was accepted for an id. It goes with the tombstone: whoever repeats himself is told what he would have been told before."""
 
 NODE: Final = b"\xff\xff"
-REPLICAS: Final = NODE + b"R"
-"""What makes it a node of a cluster: the tables of `durable.copies.rows`."""
 STORE_ID: Final = NODE + b"store-id"
 """By what the other nodes of a cluster know this disk."""
 

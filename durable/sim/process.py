@@ -119,6 +119,7 @@ class SimSyncer:
         self._process = process
         self.busy = False
         self.syncs = 0
+        self.last_s = 0.0
 
     def start(self, done: Callable[[StoreError | None], object]) -> None:
         """Sync what was written so far, and call ``done`` on the loop, with the error if it failed. Not while `busy`."""
@@ -128,7 +129,7 @@ class SimSyncer:
         except StoreError as error:
             process.loop.call_soon(done, error)
             return
-        self.busy = True
+        self.busy, self.last_s = True, seconds
 
         def synced() -> None:
             if process.running:

@@ -75,17 +75,26 @@ def open_store(url_or_path: str | Path) -> Store:
     """
     from durable.storage.memory import InMemoryStore
 
-    text = str(url_or_path)
-    scheme, colon, rest = text.partition(":")
-    path = rest.removeprefix("//")
-    if colon and scheme == "memory":
+    engine, path = engine_and_path(url_or_path)
+    if engine == "memory":
         if path:
-            raise ValueError(f"{text!r}: a store in memory has no path; write 'memory:'")
+            raise ValueError(f"{str(url_or_path)!r}: a store in memory has no path; write 'memory:'")
         return InMemoryStore.open()
-    if colon and scheme == "leveldb":
+    if engine == "leveldb":
         from durable.storage.leveldb import LevelDBStore
 
         return LevelDBStore.open(path)
     from durable.storage.rocksdb import RocksDBStore
 
-    return RocksDBStore.open(path if colon and scheme == "rocksdb" else text)
+    return RocksDBStore.open(path)
+
+
+def engine_and_path(url_or_path: str | Path) -> tuple[str, str]:
+    """Which engine a URL names, or none; and which path.
+
+    >>> engine_and_path("leveldb:///var/data"), engine_and_path("orders.db"), engine_and_path("memory:")
+    (('leveldb', '/var/data'), ('', 'orders.db'), ('memory', ''))
+    """
+    text = str(url_or_path)
+    scheme, colon, rest = text.partition(":")
+    return (scheme, rest.removeprefix("//")) if colon and scheme in ("memory", "rocksdb", "leveldb") else ("", text)

@@ -9,7 +9,8 @@ How it works:
 - **Who holds it.** Both engines take a POSIX lock on the file ``LOCK``. The kernel lists those locks, with
   the pid that holds each, in ``/proc/locks``: that cannot go stale, as a pid file would. Within one process a
   POSIX lock protects nothing (closing *any* descriptor of the file drops it), so a second opening by the same
-  process is refused here, before an engine sees it, and nothing in this room ever opens ``LOCK`` itself.
+  process is refused here, before an engine sees it, and nothing in this room opens ``LOCK`` itself where
+  this process may hold it.
 - **Which engine.** RocksDB opens a LevelDB folder without a word and rewrites it in its own format. It leaves
   a file ``IDENTITY``, LevelDB does not.
 - **What it means.** Engines report text; `typed_error` sorts it into the `StoreError` tree.
@@ -207,6 +208,22 @@ def holder(folder: Path) -> int | None:
         ):  # the same inode on another device may be listed too: rare, and alive
             return pid
     return None
+
+
+def is_held(folder: Path) -> bool:
+    """Whether any process has the folder open, also one that the kernel does not name here, because it is in another container."""
+    import fcntl
+
+    if _key(folder) in _held or holder(folder) is not None:
+        return True
+    try:
+        with (folder / "LOCK").open("r+b") as file:  # not by this process, so that closing it gives up nothing
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or not ours to open: nobody who could write has it
+        return False
+    return False
 
 
 def _command_line(pid: int) -> str:

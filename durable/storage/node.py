@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from durable.copies.rows import ROSTER_KEY
 from durable.errors import JournalCorrupted, StoreCorrupted
 from durable.journal import keys
 from durable.journal.codec import CorruptRow, RowType, pack
@@ -74,10 +75,10 @@ class NodeStorage:
 
     def is_clusters(self) -> bool:
         """Whether it is that of a cluster's node: who runs it alone runs what others run too, and they never hear of it."""
-        return self.has_any(keys.REPLICAS)
+        return self.has(ROSTER_KEY)
 
     def is_single(self) -> bool:
-        """Whether there are executions in it that ran without a cluster."""
+        """Whether it holds what ran without a cluster."""
         first = next(iter(self._reader.scan(b"")), None)
         return first is not None and first[0] < keys.NODE and not self.is_clusters()
 

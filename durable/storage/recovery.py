@@ -16,8 +16,8 @@ was voted for by a majority of disks    when so many of its members are given: n
 has entries that are not applied        they are applied: of what a client was told, some may be there only
 ======================================  ==========================================================================
 
-The result is a store as ``durable.open`` makes it, by the engine of the first folder. It is written aside and gets its name when
-it is whole.
+The result is a store as ``durable.open`` makes it, of the engine that is named, or else that of the first folder. It is written
+aside, and gets its name when it is whole.
 
 **Limits.** Who runs the result and one of the old nodes runs everything twice; nobody can prevent that from here.
 
@@ -32,13 +32,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from durable.copies.messages import Epoch
-from durable.copies.rows import ROSTER, Loaded, State, decode_entry, decode_seal, is_seal
+from durable.copies.rows import PREFIX, ROSTER, Loaded, State, decode_entry, decode_seal, is_seal
 from durable.errors import StoreError
 from durable.journal import keys
 from durable.ports import Batch, Reader, Write
-from durable.storage import open_store
+from durable.storage import engine_and_path, open_store
 from durable.storage.beside import CopiedStore, open_read_only
-from durable.storage.folder import distrusted, engine_of, holder, locked, sync_names
+from durable.storage.folder import distrusted, engine_of, is_held, locked, sync_names
 from durable.storage.node import NodeStorage
 
 BATCH_BYTES = 4 << 20
@@ -113,13 +113,13 @@ class _Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if holder(path) is not None:
+        if path.is_dir() and is_held(path):
             raise locked(path)
         self.reader: CopiedStore = open_read_only(path)
         try:
             if NodeStorage(self.reader).check_format() is None:
                 raise StoreError(f"{path} is a store, but not one of durable's. Nothing was touched. Check the path.")
-            loaded = Loaded(self.reader.scan(keys.REPLICAS))
+            loaded = Loaded(self.reader.scan(PREFIX))
             if loaded.roster is None:
                 raise StoreError(
                     f"{path} is of no cluster's node, so there is nothing to recover: durable.open takes it as it is, and "
@@ -135,26 +135,30 @@ class _Folder:
 def recover(folders: Sequence[str | Path], to: str | Path) -> Recovered:
     """Make a store at ``to`` of the furthest copy of each partition in the ``folders`` of a cluster's nodes.
 
-    The nodes must have stopped. Raises `StoreLocked` when one of them runs, `StoreError` when there is something at ``to``, when a
-    folder is none of a cluster's node, or when they are of different clusters.
+    All of them may be written as `open_store` takes them. The nodes must have stopped. Raises `StoreLocked` when one of them runs,
+    `StoreError` when there is something at ``to``, when a folder is none of a cluster's node, or when they are of different
+    clusters, and `ValueError` for a store in memory.
 
     >>> recover(["node-3.db"], "orders.db")
     Traceback (most recent call last):
         ...
     durable.errors.StoreError: node-3.db holds no store. Nothing was touched. Check the path.
     """
-    target = Path(to)
+    engine, path = engine_and_path(to)
+    if engine == "memory":
+        raise ValueError("a store in memory would be gone with this process: name a folder")
+    target = Path(path)
     if target.exists():
         raise StoreError(f"there is something at {target} already. Nothing was touched. Name a folder that does not exist yet.")
     opened: list[_Folder] = []
     try:
-        for path in dict.fromkeys(map(Path, folders)):
-            opened.append(_Folder(path))
+        for folder in dict.fromkeys(engine_and_path(each)[1] for each in folders):
+            opened.append(_Folder(Path(folder)))
         _are_of_one_cluster(opened)
-        return _recover(opened, target)
+        return _recover(opened, target, engine or str(engine_of(opened[0].path)).lower())
     finally:
-        for folder in opened:
-            folder.reader.close()
+        for each in opened:
+            each.reader.close()
 
 
 def _are_of_one_cluster(folders: Sequence[_Folder]) -> None:
@@ -163,7 +167,7 @@ def _are_of_one_cluster(folders: Sequence[_Folder]) -> None:
             raise StoreError(f"{folders[0].path} and {one.path} are of two clusters. Nothing was touched. Recover each by itself.")
 
 
-def _recover(folders: Sequence[_Folder], target: Path) -> Recovered:
+def _recover(folders: Sequence[_Folder], target: Path, engine: str) -> Recovered:
     numbers = range(keys.PARTITIONS)
     copies = {number: [one.copies[number] for one in folders if number in one.copies] for number in numbers}
     aside = target.with_name(f".{target.name}.recovering")
@@ -171,7 +175,7 @@ def _recover(folders: Sequence[_Folder], target: Path) -> Recovered:
         raise StoreError(f"{aside} was left by a recovery that was broken off. Nothing was touched. Delete it, and try again.")
     best = {number: furthest(found) for number, found in copies.items() if found}
     try:
-        executions = _fill(aside, engine_of(folders[0].path), best)
+        executions = _fill(f"{engine}:{aside}", best)
         aside.rename(target)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -181,9 +185,9 @@ def _recover(folders: Sequence[_Folder], target: Path) -> Recovered:
     return Recovered(target, executions, unsure, tuple([number for number in numbers if number not in best]))
 
 
-def _fill(folder: Path, engine: str | None, copies: Mapping[int, Copy]) -> int:
+def _fill(url: str, copies: Mapping[int, Copy]) -> int:
     """A store of these copies; how many executions it has."""
-    store = open_store(f"{'leveldb' if engine == 'LevelDB' else 'rocksdb'}:{folder}")
+    store = open_store(url)
     try:
         storage = NodeStorage.make(store)
         for partition, copy in copies.items():

@@ -26,7 +26,8 @@ Done = Callable[[StoreError | None], None]
 
 
 class Syncer:
-    """Makes durable what was written to one store. ``syncs`` counts; ``busy`` while one is under way.
+    """Makes durable what was written to one store. ``syncs`` counts; ``busy`` while one is under way; ``last_s``: how long the
+    last one took.
 
     ``inline`` says where: True on the loop, False in the thread, None by the time that it takes.
     """
@@ -38,6 +39,7 @@ class Syncer:
         self._flusher = _Flusher(store)
         self.busy = False
         self.syncs = 0
+        self.last_s = 0.0
 
     def start(self, done: Done) -> None:
         """Sync, and call ``done`` on the loop: with the error if it failed. Not while `busy`. It may be done at once."""
@@ -59,6 +61,7 @@ class Syncer:
         self.busy = False
         if error is None:
             self.syncs += 1
+            self.last_s = took_s
             self._mean_s += (took_s - self._mean_s) / 16
         done(error)
 

@@ -50,6 +50,8 @@ SECRETS_MAX = 8
 SEALED, PLAIN = b"\x01", b"\x00"
 KEY_ID_BYTES, SESSION_BYTES, NUMBER_BYTES, TAG_BYTES, RANDOM_BYTES = 4, 16, 8, 16, 32
 HEADER_BYTES = 1 + KEY_ID_BYTES + SESSION_BYTES + NUMBER_BYTES
+UNNAMED = bytes(KEY_ID_BYTES)
+"""An earlier version without a key: it does not say which cluster it is of."""
 MAGIC = b"dur1"
 HELLO_BYTES = len(MAGIC) + 1 + KEY_ID_BYTES + RANDOM_BYTES
 WELCOME_BYTES = HELLO_BYTES + TAG_BYTES
@@ -242,7 +244,7 @@ class Unsealed:
 
     def enter(self, hello: bytes, welcome: bytes) -> Channel:
         """The caller's end."""
-        return _PlainChannel(_key_id(welcome[:HELLO_BYTES], PLAIN) != self._cluster_id)
+        return _PlainChannel(_key_id(welcome[:HELLO_BYTES], PLAIN) not in (self._cluster_id, UNNAMED))
 
 
 @dataclass(frozen=True, slots=True)

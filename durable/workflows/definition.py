@@ -10,6 +10,7 @@ Read next: `durable.workflows.context`, what the author's code is given.
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 import typing
 import warnings
@@ -403,7 +404,7 @@ def function(
             raise TypeError(f"function {name!r} is not async: on the loop it would stop everything else; use a thread")
         if where == "thread" and is_async:
             raise TypeError(f"function {name!r} is async: it runs on the loop, or in a process")
-        limit_s = None if timeout is None else seconds(timeout)
+        limit_s = None if timeout in (None, math.inf) else seconds(timeout)
         if limit_s is not None and limit_s <= 0:
             raise ValueError(f"function {name!r}: a timeout is above 0 seconds, or None")
         made: Function[..., Any] = Function(body, name, retry or NO_RETRY, limit_s, once, where, namespace)

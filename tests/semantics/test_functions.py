@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import select
 import signal
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,6 +107,98 @@ def beats_oddly() -> list[str]:
         except (EncodingError, ValueTooLarge) as error:
             told.append(type(error).__name__)
     return [*told, str(current_call().last_heartbeat)]
+
+
+@function("fn-process-forks", executor="process", timeout=15.0)
+def forks(fifo: str) -> int:
+    if os.fork() == 0:
+        with Path(fifo).open("rb") as waits:  # holds whatever it has inherited, until the test is over
+            waits.read()
+        os._exit(0)
+    return 7
+
+
+@function("fn-process-beats-from-a-fork", executor="process")
+def beats_from_a_fork() -> int:
+    if (child := os.fork()) == 0:
+        try:
+            current_call().heartbeat("mine")
+        except NotAllowedHere:
+            os._exit(5)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@function("fn-process-is-signalled", executor="process")
+def is_signalled() -> list[Any]:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+    other = subprocess.Popen(["sleep", "30"])
+    other.terminate()
+    return [os.getpgrp() == os.getpid(), other.wait()]
+
+
+@asynchronous
+async def test_an_answer_counts_when_it_is_there_whoever_else_holds_the_pipe(tmp_path: Any) -> None:
+    os.mkfifo(fifo := str(tmp_path / "fifo"))
+    async with await open_node() as runtime:
+        assert await (await runtime.submit(forking, fifo)).result() == 7
+    with Path(fifo).open("wb"):
+        pass
+
+
+@workflow("fn-forking")
+async def forking(ctx: Context, fifo: str) -> int:
+    return await ctx.call(forks, fifo)
+
+
+@asynchronous
+async def test_a_process_that_the_body_forks_does_not_speak_for_it() -> None:
+    async with await open_node() as runtime:
+        assert await (await runtime.submit(call, "fn-process-beats-from-a-fork")).result() == 5
+
+
+@asynchronous
+async def test_what_tells_the_node_to_stop_does_not_stop_a_body_in_a_process_of_its_own() -> None:
+    """It is in a group of its own, where no Ctrl-C comes; a program that it starts can be terminated as ever."""
+    async with await open_node() as runtime:
+        assert await (await runtime.submit(call, "fn-process-is-signalled")).result() == [True, -signal.SIGTERM]
+
+
+NODE = """
+import asyncio, os, pathlib, sys, time
+import durable
+
+@durable.function(executor="process")
+def lasts(path: str) -> None:
+    pathlib.Path(path).write_text(str(os.getpid()))
+    time.sleep(600)
+
+@durable.workflow
+async def lasting(ctx: durable.Context, path: str) -> None:
+    await ctx.call(lasts, path)
+
+async def main() -> None:
+    async with durable.open("memory:") as runtime:
+        await (await runtime.submit(lasting, sys.argv[1])).result()
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux ends a process with its parent")
+def test_a_body_in_a_process_of_its_own_ends_with_its_node(tmp_path: Path) -> None:
+    (tmp_path / "lasting_node.py").write_text(NODE)
+    os.mkfifo(tmp_path / "id")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    code = "import asyncio, lasting_node; asyncio.run(lasting_node.main())"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "id")], env=environment) as node:
+        body = int((tmp_path / "id").read_text())
+        seen = os.pidfd_open(body)
+        node.kill()
+    assert select.select([seen], [], [], 30)[0], "it has ended"
+    os.close(seen)
 
 
 @asynchronous

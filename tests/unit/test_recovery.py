@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -18,8 +20,10 @@ import durable
 from durable import Context, NodeStorage
 from durable.cli import main
 from durable.cluster import ClusterClient, ClusterConfig, ClusterNode
-from durable.copies.messages import ZERO, Epoch
+from durable.copies.messages import ZERO, Epoch, Found
 from durable.copies.rows import (
+    FOUND_KEY,
+    PREFIX,
     Loaded,
     Seal,
     State,
@@ -31,9 +35,9 @@ from durable.copies.rows import (
     log_key,
     state_key,
 )
-from durable.errors import JoinRejected, StoreError, StoreLocked
+from durable.errors import ClusterError, JoinRejected, StoreError, StoreLocked
 from durable.journal.entries import Status
-from durable.journal.keys import PARTITIONS, REPLICAS
+from durable.journal.keys import PARTITIONS
 from durable.membership.member import NodeId
 from durable.storage import InMemoryStore, open_store
 from durable.storage.recovery import Copy, copies_in, furthest, is_sure, recover, writes_of
@@ -253,6 +257,43 @@ def test_the_command_says_what_came_of_it(tmp_path: Path, capsys: pytest.Capture
     assert [one["status"] for one in json.loads(capsys.readouterr().out)] == ["COMPLETED"] * 3
 
 
+def test_a_folder_that_a_process_of_another_container_holds_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel does not name its process to this one; the lock is there all the same."""
+
+    async def body() -> None:
+        nodes = Nodes(tmp_path)
+        await nodes.found("left-1")
+        await nodes.close()
+
+    run(body)
+    folder = str(tmp_path / "left-1")
+    code = f"from durable.storage import open_store; s = open_store({folder!r}); print('held', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        monkeypatch.setattr("durable.storage.folder.holder", lambda folder: None)
+        with pytest.raises(StoreLocked, match="does not say which"):
+            recover([tmp_path / "left-1"], tmp_path / "new")
+        process.communicate("\n")
+    assert recover([tmp_path / "left-1"], tmp_path / "new").unsure == ()
+
+
+def test_what_is_recovered_is_found_under_the_url_that_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        nodes = Nodes(tmp_path)
+        await fill((await nodes.found("left-1"))[0], 0, 2)
+        await nodes.close()
+        done = await asyncio.to_thread(recover, ["rocksdb:left-1"], "rocksdb:orders.db")
+        assert done.folder == Path("orders.db")
+        async with durable.open("rocksdb:orders.db") as runtime:
+            assert await runtime.handle("left-1").result() == 2
+
+    monkeypatch.chdir(tmp_path)
+    run(body)
+    with pytest.raises(ValueError, match="name a folder"):
+        recover(["left-1"], "memory:")
+    assert main(["recover", "left-1", "--to", "memory:"]) == 2
+
+
 def test_a_recovery_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         nodes = Nodes(tmp_path)
@@ -314,7 +355,7 @@ def test_when_nothing_can_be_missing_everything_that_was_committed_is_there(kind
 def copy_in(rows: Mapping[bytes, bytes], store_id: bytes) -> Copy | None:
     store = InMemoryStore.open()
     store.write(sorted(rows.items()))
-    return copies_in(store, store_id, Loaded(store.scan(REPLICAS))).get(P)
+    return copies_in(store, store_id, Loaded(store.scan(PREFIX))).get(P)
 
 
 # --- the table, row by row
@@ -393,8 +434,14 @@ def test_a_store_that_ran_without_a_cluster_is_not_taken_where_others_take_part(
         with pytest.raises(JoinRejected, match=r"ran without a cluster.*--bootstrap"):
             await mine.join(seeds=seeds)
         await other.bootstrap()
-        with pytest.raises(JoinRejected, match="ran without a cluster"):
-            await mine.join(seeds=seeds[1:])
+        await owned([other])
+        await other.join(seeds=seeds[:1])  # from now on it tells its roster to all whom it knows
+        host: Any = mine._host
+        while not host._dropped["it ran alone"]:
+            await asyncio.sleep(0.01)
+        for _ in range(2):
+            with pytest.raises(JoinRejected, match="ran without a cluster"):
+                await mine.join(seeds=seeds[1:])
         await nodes.close()
         async with durable.open(tmp_path / "left-1") as runtime:
             assert await runtime.handle("left-4").result() == 8, "nothing was touched"
@@ -408,6 +455,40 @@ def test_a_store_in_which_nothing_ran_yet_founds_a_cluster_as_an_empty_one_does(
             pass
         nodes = Nodes(tmp_path)
         await nodes.found("left-1", "left-2")
+        await nodes.close()
+
+    run(body)
+
+
+def test_a_founder_whose_cluster_never_began_is_no_node_of_one(tmp_path: Path) -> None:
+    """It has agreed to a first roster that nobody decided: nothing of it is anybody else's."""
+    store = open_store(tmp_path / "left-1")
+    NodeStorage.make(store).store.write([(FOUND_KEY, encode_row(Found(("127.0.0.1:1",), (NodeId("a"),), {})))])
+    store.close()
+    with pytest.raises(StoreError, match="is of no cluster's node"):
+        recover([tmp_path / "left-1"], tmp_path / "new")
+
+    async def body() -> None:
+        async with durable.open(tmp_path / "left-1") as runtime:
+            await (await runtime.submit(doubling, 4, workflow_id="left-4")).result()
+        nodes = Nodes(tmp_path)
+        mine, other = nodes.make("left-1"), nodes.make("left-2")
+        seeds = [await node.start() for node in (mine, other)]
+        with pytest.raises(JoinRejected, match="ran without a cluster"):
+            await mine.join(seeds=seeds)
+        await nodes.close()
+
+    run(body)
+
+
+def test_a_witness_founds_nothing_alone(tmp_path: Path) -> None:
+    async def body() -> None:
+        nodes = Nodes(tmp_path)
+        witness = nodes.make("left-w", witness=True)
+        with pytest.raises(ClusterError, match="owns nothing"):
+            await witness.bootstrap()
+        with pytest.raises(JoinRejected, match="owns nothing"):
+            await witness.join()
         await nodes.close()
 
     run(body)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from stores import FailingStore
 
-from durable.cluster.replicated import ReplicatedLog
+from durable.cluster.replicated import WARN_EVERY_S, ReplicatedLog
 from durable.copies.frames import ENTRY_BYTES_MAX, FRAME_BYTES, FRAME_MESSAGES_MAX, frames
 from durable.copies.messages import Ack, Append, Epoch, Hello, Message, Roster, decode
 from durable.copies.tuning import ReplicationTuning
@@ -241,6 +241,7 @@ class SlowSyncer:
 
     def __init__(self) -> None:
         self.busy = False
+        self.last_s = 0.0
         self.waiting: list[Done] = []
         self.by_itself = True
 
@@ -474,29 +475,22 @@ def test_frames_are_cut_where_they_would_be_too_many_or_too_long_and_lose_nothin
     assert ENTRY_BYTES_MAX + FRAME_BYTES <= LINK_FRAME_BYTES_MAX, "what is said around an entry fits with it"
 
 
-def test_a_disk_on_which_elections_may_not_end_is_named_now_and_then(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("durable.cluster.replicated.WARN_EVERY_S", 4.0)
-
+def test_a_disk_on_which_elections_may_not_end_is_named_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
     async def body(net: Net) -> None:
         syncer = SlowSyncer()
         net.add(A, syncer=syncer)
         await net.born()
         await net.until(lambda: not syncer.busy)
-        syncer.by_itself = False
         caplog.clear()
-        later = 0.0
-        now = net.loop.time
-        monkeypatch.setattr(net.loop, "time", lambda: now() + later)
-        for number, took_s in enumerate((3 * TUNING.gossip_interval_s, 0.5, 0.5, 5.0)):
-            done = net.owner(0).log.append(0, [(table(0, b"e") + b"%d\0" % number, b"")])
-            await net.until(lambda: syncer.busy)
-            later += took_s
-            syncer.finish()
-            await done
+        log = net.owner(0).log
+        for number, took_s in enumerate((3 * TUNING.gossip_interval_s, 0.5, 0.6, 0.7)):
+            if took_s == 0.7:
+                assert log._warn_at > net.loop.time() + WARN_EVERY_S / 2
+                log._warn_at = net.loop.time()  # a minute later
+            syncer.last_s = took_s
+            await log.append(0, [(table(0, b"e") + b"%d\0" % number, b"")])
         warned = [record.getMessage() for record in caplog.records if "fsync" in record.getMessage()]
         assert len(warned) == 2 and "an fsync of a took 0.5 s, and elections count on less than 0.2 s" in warned[0]
-        syncer.by_itself = True
+        assert "took 0.7 s" in warned[1]
 
     with_net(body)

@@ -12,6 +12,10 @@ from durable.membership.messages import SEAL_BYTES_MAX
 from durable.transports.seal import (
     HEADER_BYTES,
     HELLO_BYTES,
+    KEY_ID_BYTES,
+    MAGIC,
+    PLAIN,
+    RANDOM_BYTES,
     TAG_BYTES,
     WELCOME_BYTES,
     Keyring,
@@ -179,6 +183,8 @@ def test_both_ends_of_a_channel_know_that_the_other_is_of_another_cluster() -> N
     for a, b, foreign in ((Unsealed("prod"), Unsealed("prod"), False), (Unsealed("prod"), Unsealed("staging"), True)):
         welcome, acceptor = b.welcome(a.hello())
         assert acceptor.foreign is a.enter(b"", welcome).foreign is foreign
+    earlier = MAGIC + PLAIN + bytes(KEY_ID_BYTES + RANDOM_BYTES)
+    assert not Unsealed("prod").welcome(earlier)[1].foreign, "a version that does not say its name"
 
 
 def test_callers_and_acceptors_with_and_without_a_key_part_at_once() -> None:
