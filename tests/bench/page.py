@@ -15,14 +15,12 @@ from typing import Any
 
 from bench.cluster_figures import draw_studies
 from bench.cluster_page import cluster_part, figure
-from bench.commit import PARTS
 from bench.figures import LABELS, draw
+from bench.goals import Summary, judged, mark
 from bench.stats import human, summarise
 from bench.studies import read_studies
-from bench.workloads import CURVES, WORKLOADS
-
-COMMIT_OVER_FLOOR = 3.0
-"""What a commit should take at most, in units of the least that it can."""
+from bench.workload_page import PROFILE, anchor, workload_part
+from bench.workloads import CURVES, WORKLOADS, Workload
 
 PAGE = Path("book/chapters/measures.md")
 OPENING = """\
@@ -44,20 +42,14 @@ the rounds and, in brackets, the lowest and the highest.
 def page(document: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]]) -> str:
     """The whole page as MyST Markdown: from the engines' result file, and those of the studies."""
     summary = summarise(document["runs"])
-    parts = [OPENING, _machine(document), "## What came out\n", _table(summary, _rounds(document))]
-    for name, peers in summary.items():
-        workload = WORKLOADS[name]
-        if any(workload.headline in metrics for metrics in peers.values()):
-            parts.append(f"### {workload.title}\n\n{workload.description}\n")
-            parts.append(figure(f"{name.lower()}.svg", f"{workload.title}: {workload.unit} by engine"))
-            parts.append(_details(peers, workload.headline))
-            parts.append(_machinery(peers))
-            parts.append(_commit(peers, document))
-    shown = {point.get("curve") for point in document["points"] if point["metrics"]}
-    if shown:
+    shown = [workload for workload in WORKLOADS.values() if workload.in_table]
+    parts = [OPENING, _machine(document), "## What came out\n", _table(shown, summary, document), _goals(shown, summary)]
+    parts += [workload_part(workload, summary, document) for workload in shown]
+    drawn = {point.get("curve") for point in document["points"] if point["metrics"]}
+    if drawn:
         parts.append("## As the work grows\n")
         for curve in CURVES.values():
-            if curve.name in shown:
+            if curve.name in drawn:
                 parts.append(f"### {curve.title}\n")
                 parts.append(figure(f"curve-{curve.name}.svg", f"{curve.y_label} against {curve.x_label}"))
     parts.append(_profile(document))
@@ -93,76 +85,42 @@ def _rounds(document: Mapping[str, Any]) -> int:
     return 1 + max(int(run["round"]) for run in document["runs"])
 
 
-def _table(summary: Mapping[str, Any], rounds: int) -> str:
+def _table(shown: Sequence[Workload], summary: Summary, document: Mapping[str, Any]) -> str:
     peers = [peer for peer in LABELS if any(peer in of for of in summary.values())]
     lines = ["| | " + " | ".join(LABELS[peer] for peer in peers) + " |", "|---|" + "---:|" * len(peers)]
-    for name, of in summary.items():
-        workload = WORKLOADS[name]
-        cells = [_cell(of.get(peer, {}).get(workload.headline), workload.unit, rounds) for peer in peers]
-        lines.append(f"| {name}: {workload.title} | " + " | ".join(cells) + " |")
+    for workload in shown:
+        cells = [_cell(workload, peer, summary, document) for peer in peers]
+        lines.append(f"| [{workload.name}](#{anchor(workload.name)}): {workload.title} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(value: Mapping[str, float] | None, unit: str, rounds: int) -> str:
+def _cell(workload: Workload, peer: str, summary: Summary, document: Mapping[str, Any]) -> str:
+    if peer not in workload.peers:
+        return "\N{EN DASH}"
+    tried = [run for run in document["runs"] if (run["workload"], run["peer"]) == (workload.name, peer)]
+    value = summary.get(workload.name, {}).get(peer, {}).get(workload.headline)
     if value is None:
-        return "not measured"
-    ended = "" if value["runs"] == rounds else f"; {value['runs']:.0f} of {rounds} runs ended within the limit"
-    return f"**{human(value['median'])}** {unit} ({human(value['low'])} to {human(value['high'])}{ended})"
+        return f"no figure: {tried[-1]['error'].splitlines()[0]}" if tried else "not measured"
+    spread = "one run" if len(tried) == 1 else f"{human(value['low'])} to {human(value['high'])}"
+    if value["runs"] < len(tried):
+        spread += f"; {value['runs']:.0f} of {len(tried)} runs ended within the limit"
+    of_peer = zip(workload.goals, judged(workload, summary), strict=True)
+    marked = mark([verdict for goal, verdict in of_peer if goal.peer == peer])
+    return f"**{human(value['median'])}** {workload.unit} ({spread}){', ' if marked else ''}{marked}"
 
 
-def _details(peers: Mapping[str, Any], headline: str) -> str:
-    said = []
-    for peer, metrics in peers.items():
-        others = [
-            f"{name.replace('_', ' ')} {human(value['median'])}"
-            for name, value in metrics.items()
-            if name != headline and not name.startswith("probe_")
-        ]
-        if others:
-            said.append(f"{LABELS[peer]}: {', '.join(others)}")
-    return f"Beside it (medians). {'; '.join(said)}.\n" if said else ""
-
-
-def _machinery(peers: Mapping[str, Any]) -> str:
-    """What the cluster costs without its copies, and what these cost: where a cluster of one was measured beside the others."""
-    three = ("durable", "durable_cluster_one", "durable_cluster")
-    if any("commit_ms" not in peers.get(name, {}) for name in three):
-        return ""
-    alone, one, many = (peers[name]["commit_ms"]["median"] for name in three)
-    speed = [peers[name]["steps_per_s"]["median"] for name in three]
-    return (
-        f"A cluster of one node has no copies to wait for, so it tells two costs apart. The machinery of a cluster, against the "
-        f"library in one's own process: {human(one)} ms a commit beside {human(alone)} ms, and {human(speed[1])} steps/s beside "
-        f"{human(speed[0])}. The copies, against that: {human(many)} ms, and {human(speed[2])} steps/s.\n"
-    )
-
-
-def _commit(peers: Mapping[str, Any], document: Mapping[str, Any]) -> str:
-    """Where the time of a commit is spent, if it takes more than it should in units of its floor, and was traced."""
-    measured = peers.get("durable_cluster", {})
-    ratio = measured.get("commit_over_floor")
-    if ratio is None or ratio["median"] <= COMMIT_OVER_FLOOR or "commit" not in document:
-        return ""
-    fsync, trip = (human(measured[name]["median"]) for name in ("fsync_ms", "round_trip_ms"))
-    traced = document["commit"]
-    ms: Mapping[str, float] = traced["ms"]
-    said = {name: human(value) for name, value in ms.items()}
-    all_ms, hops = human(sum(ms[name] for name in PARTS)), human(ms["there"] + ms["back"])
-    work = human(sum(ms[name] for name in ("turn", "write", "told", "next_step")))
-    when = f"{traced['created'][:10]}, load average {human(traced['load'])}"
-    return (
-        f"A commit over its floor of {human(ratio['median'])} misses the goal, which is {COMMIT_OVER_FLOOR:g}. Where the time "
-        f"goes, {all_ms} ms in all, without the slow ones that the mean above has in it (`python -m bench.commit`, medians of "
-        f"{when}):\n\n"
-        f"- A copy's fsync, {said['copy_fsync']} ms, and the owner's own beside it, {said['own_fsync']} ms. The floor has one "
-        f"that nobody disturbs, {fsync} ms; here three nodes sync one disk at once.\n"
-        f"- The way there and back, {hops} ms, where a bare echo takes {trip} ms: a process is woken, and its "
-        f"event loop comes round. {said['waits_for_own']} ms of it the acknowledgement waits for the owner's own fsync, which is "
-        f"on the loop that would read it.\n"
-        f"- Python between them, {work} ms: {said['turn']} ms until the batch is with the links, {said['write']} ms in the copy "
-        f"before its fsync, {said['told']} ms until the caller is told, {said['next_step']} ms until the workflow's next step.\n\n"
-        f"No time is spent waiting for a batch to fill: what a turn of the event loop brings leaves at its end.\n"
-    )
+def _goals(shown: Sequence[Workload], summary: Summary) -> str:
+    """Who reaches all its goals, who misses one, and of whom it is not known."""
+    names: dict[str, list[str]] = {"Goals reached": [], "Missed, at least one": [], "Not measured, at least one": []}
+    reached, missed, unknown = names.values()
+    for workload in shown:
+        verdicts = judged(workload, summary)
+        if any(verdict and not verdict.reached for verdict in verdicts):
+            missed.append(workload.name)
+        elif verdicts:
+            (reached if all(verdicts) else unknown).append(workload.name)
+    told = [f"{what}: {', '.join(found)}." for what, found in names.items() if found]
+    return f"{' '.join(told)} A dash: the workload is not for this engine.\n"
 
 
 def _profile(document: Mapping[str, Any]) -> str:
@@ -173,7 +131,7 @@ def _profile(document: Mapping[str, Any]) -> str:
     parts.sort(key=lambda name: -max(one.get(name, 0.0), three.get(name, 0.0)))
     rows = [[f"{shares[name]:.0%}" if name in shares else "" for shares in (one, three)] for name in parts]
     lines = [
-        "## Where the time of a step goes\n",
+        f"({PROFILE})=\n## Where the time of a step goes\n",
         "The shares of the time by part of the program, under Python's profiler (`python -m bench.profile`): W2 on one node, and "
         "the three nodes of W8 together. No part stands out on one node: what is left to gain is in doing less Python for each "
         "step, in asyncio as much as here. On three, a third of the time is the copies' own work: each step is an entry of its "
