@@ -17,13 +17,17 @@ from bench.cluster_figures import draw_studies
 from bench.cluster_page import cluster_part, figure
 from bench.figures import LABELS, draw
 from bench.goals import Summary, judged, mark
+from bench.probe import RECORD
 from bench.stats import human, summarise
 from bench.studies import read_studies
-from bench.workload_page import PROFILE, anchor, workload_part
+from bench.workload_page import PROFILE, RESULT, anchor, workload_part
 from bench.workloads import CURVES, WORKLOADS, Workload
 
 PAGE = Path("book/chapters/measures.md")
-OPENING = """\
+REFERENCES = {"dbos": "ref-dbos", "dbos_postgres": "ref-dbos", "restate": "ref-restate"}
+COPIES = ("durable/replication", "durable/copies")
+"""The parts of the program that do the work of a copy."""
+OPENING = f"""\
 # Measures
 
 What durable execution costs, measured. Every number and figure on this page is written by a program from result files
@@ -31,11 +35,11 @@ What durable execution costs, measured. Every number and figure on this page is 
 
 ## How
 
-Every peer runs the same workload in the same go: one process (or server) at a time on the same disk, the order of the peers
-turning from round to round, the others stopped. The journal is on a real disk, and every peer syncs it as it does by default.
-Beside each run a *probe* appends a few hundred bytes to a file and calls `fdatasync`, again and again: it says how fast the
-disk was at that moment, and no engine that waits for the disk at every step can be faster. The table gives the median of
-the rounds and, in brackets, the lowest and the highest.
+Each of the engines compared (the *peers*) runs the same workload in the same session: one process (or server) at a time on the
+same disk, the order of the peers turning from round to round, the others stopped. The journal is on a real disk, and every peer
+syncs it as it does by default. Beside each run a *probe* appends {len(RECORD)} bytes to a file and calls `fdatasync`, again and
+again: it says how fast the disk was about then, which an engine that waits for the disk at every step cannot much exceed. The
+table gives the median of the rounds and, in brackets, the lowest and the highest.
 """
 
 
@@ -59,30 +63,35 @@ def page(document: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]]) 
 
 
 def _machine(document: Mapping[str, Any]) -> str:
-    machine, probe = document["machine"], document["machine"]["probe"]
-    peers = "; ".join(
-        f"{LABELS.get(name, name)}: {', '.join(f'{key} {value}' for key, value in about.items())}"
-        for name, about in document["peers"].items()
-        if "absent" not in about
-    )
+    machine, about = document["machine"], document["peers"]
+    peers = [
+        f"- {f'[{label}](#{REFERENCES[name]})' if name in REFERENCES else label}: {'; '.join(about[name].values())}\n"
+        for name, label in LABELS.items()
+        if "absent" not in about.get(name, {"absent": ""})
+    ]
     return (
         f"Measured on {document['created'][:10]}: {machine['processors']} processors, {machine['system']}, Python "
-        f"{machine['python']}, {machine['filesystem']}; the probe then made {human(probe['rate_per_s'])} fdatasync/s. "
-        f"{_rounds(document)} rounds. {peers}.{_later(document)}\n"
+        f"{machine['python']}, {machine['filesystem']}{_rounds(document)}.{_later(document)} The peers, and what they sync:\n\n"
+        f"{''.join(peers)}"
     )
 
 
 def _later(document: Mapping[str, Any]) -> str:
     """Workloads that were measured on another day than the rest, and added to the file."""
     return "".join(
-        f" {', '.join(part['workloads'])}: on {part['created'][:10]}, {part['machine']['system']}; the probe then made "
-        f"{human(part['machine']['probe']['rate_per_s'])} fdatasync/s."
+        f" {', '.join(part['workloads'])}: on {part['created'][:10]}, {part['machine']['system']}."
         for part in document.get("later", ())
     )
 
 
-def _rounds(document: Mapping[str, Any]) -> int:
-    return 1 + max(int(run["round"]) for run in document["runs"])
+def _rounds(document: Mapping[str, Any]) -> str:
+    """How many, and which workloads have fewer."""
+    rounds = {name: 0 for name in WORKLOADS}
+    for run in document["runs"]:
+        rounds[run["workload"]] = max(rounds[run["workload"]], 1 + int(run["round"]))
+    most = max(rounds.values())
+    fewer = [f"{name}: {number}" for name, number in rounds.items() if 0 < number < most]
+    return f"; {most} rounds" + (f" ({', '.join(fewer)})" if fewer else "") if most else ""
 
 
 def _table(shown: Sequence[Workload], summary: Summary, document: Mapping[str, Any]) -> str:
@@ -100,13 +109,18 @@ def _cell(workload: Workload, peer: str, summary: Summary, document: Mapping[str
     tried = [run for run in document["runs"] if (run["workload"], run["peer"]) == (workload.name, peer)]
     value = summary.get(workload.name, {}).get(peer, {}).get(workload.headline)
     if value is None:
-        return f"no figure: {tried[-1]['error'].splitlines()[0]}" if tried else "not measured"
+        return f"no figure: {reason(tried[-1])}" if tried else "not measured"
     spread = "one run" if len(tried) == 1 else f"{human(value['low'])} to {human(value['high'])}"
     if value["runs"] < len(tried):
         spread += f"; {value['runs']:.0f} of {len(tried)} runs ended within the limit"
     of_peer = zip(workload.goals, judged(workload, summary), strict=True)
     marked = mark([verdict for goal, verdict in of_peer if goal.peer == peer])
     return f"**{human(value['median'])}** {workload.unit} ({spread}){', ' if marked else ''}{marked}"
+
+
+def reason(run: Mapping[str, Any]) -> str:
+    """Why it has no figure, without the log that follows."""
+    return str(run["error"]).splitlines()[0].partition("|")[0].strip()
 
 
 def _goals(shown: Sequence[Workload], summary: Summary) -> str:
@@ -130,14 +144,21 @@ def _profile(document: Mapping[str, Any]) -> str:
     parts = [name for name in {**one, **three} if max(one.get(name, 0.0), three.get(name, 0.0)) >= 0.005]
     parts.sort(key=lambda name: -max(one.get(name, 0.0), three.get(name, 0.0)))
     rows = [[f"{shares[name]:.0%}" if name in shares else "" for shares in (one, three)] for name in parts]
+    words = (
+        f"The shares of the time by part of the program, under Python's profiler (`PYTHONPATH=tests python -m bench.profile "
+        f"{RESULT}`): W2 on one node, and the three nodes of W8 together. No part takes more than {max(one.values()):.0%} on one "
+        f"node: what is left to gain is in doing less Python for each step, in asyncio as much as here."
+    )
+    if three:
+        words += (
+            f" On three, {sum(three.get(name, 0.0) for name in COPIES):.0%} of the time is the copies' own work: each step is an "
+            f"entry of its partition's log, which three nodes write, apply and acknowledge. All partitions share the frames and "
+            f"the fsyncs, but not this work."
+        )
     lines = [
         f"({PROFILE})=\n## Where the time of a step goes\n",
-        "The shares of the time by part of the program, under Python's profiler (`python -m bench.profile`): W2 on one node, and "
-        "the three nodes of W8 together. No part stands out on one node: what is left to gain is in doing less Python for each "
-        "step, in asyncio as much as here. On three, a third of the time is the copies' own work: each step is an entry of its "
-        "partition's log, which three nodes write, apply and acknowledge. All partitions share the frames and the fsyncs, but not "
-        "this work.\n",
-        *_processors(summarise(document["runs"])),
+        f"{words}\n",
+        *_processors(document),
         "| part | one node, W2 | three nodes, W8 |",
         "|---|---:|---:|",
         *(f"| {name} | {' | '.join(row)} |" for name, row in zip(parts, rows, strict=True)),
@@ -145,15 +166,16 @@ def _profile(document: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _processors(summary: Mapping[str, Any]) -> list[str]:
+def _processors(document: Mapping[str, Any]) -> list[str]:
     """What the processors do for a step, where it was measured: the bound that more waiting does not move."""
-    peers = summary.get("W8", {})
+    peers, number = summarise(document["runs"]).get("W8", {}), document["machine"]["processors"]
     us = {name: values["cpu_us_a_step"]["median"] for name, values in peers.items() if "cpu_us_a_step" in values}
     if not {"durable", "durable_cluster"} <= us.keys():
         return []
+    one, three = us["durable"], us["durable_cluster"]
     return [
-        f"A step costs the processors {human(us['durable'])} µs on one node, and {human(us['durable_cluster'])} µs on three nodes "
-        f"together: with two processors at work all the time that is at most {human(2e6 / us['durable_cluster'])} steps/s.\n"
+        f"A step costs the processors {human(one)} µs on one node, and {human(three)} µs on three nodes together: with {number} of "
+        f"them at work all the time that is at most {human(number * 1e6 / three)} steps/s.\n"
     ]
 
 

@@ -14,6 +14,7 @@ from bench.goals import Summary, judge, judged, quantity, said
 from bench.stats import human
 from bench.workloads import WORKLOADS, Workload
 
+RESULT = "book/measures/bench.json"
 PROFILE = "step-time"
 """Where the profile of a step is to be found."""
 
@@ -25,7 +26,7 @@ def workload_part(workload: Workload, summary: Summary, document: Mapping[str, A
     if any(workload.headline in metrics for metrics in peers.values()):
         parts.append(figure(f"{workload.name.lower()}.svg", f"{workload.title}: {workload.unit} by engine"))
     parts += [_goals(workload, summary, document), _details(peers, workload.headline)]
-    parts += [_machinery(peers), _commit(peers, document)]
+    parts += [_disk(peers), _machinery(peers), _commit(peers, document)]
     return "\n".join(part for part in parts if part)
 
 
@@ -49,6 +50,12 @@ def _details(peers: Mapping[str, Any], headline: str) -> str:
         if beside:
             told.append(f"{LABELS[peer]}: {', '.join(quantity(name, value) for name, value in beside.items())}")
     return f"Beside it (medians). {'; '.join(told)}.\n" if told else ""
+
+
+def _disk(peers: Mapping[str, Any]) -> str:
+    """How fast it was beside the runs of each peer: only where these agree are peers compared."""
+    rates = [f"{LABELS[peer]} {human(metrics['probe_rate_per_s']['median'])} fdatasync/s" for peer, metrics in peers.items()]
+    return f"The probe beside these runs (medians): {', '.join(rates)}.\n" if rates else ""
 
 
 def _machinery(peers: Mapping[str, Any]) -> str:
@@ -80,7 +87,7 @@ def _commit(peers: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     when = f"{traced['created'][:10]}, load average {human(traced['load'])}"
     return (
         f"A commit is over what it may take. Where the time goes, {all_ms} ms in all, without the slow ones that the mean above "
-        f"has in it (`python -m bench.commit`, medians of {when}):\n\n"
+        f"has in it (`PYTHONPATH=tests python -m bench.commit {RESULT}`, medians of {when}):\n\n"
         f"- A copy's fsync, {told['copy_fsync']} ms, and the owner's own beside it, {told['own_fsync']} ms. The floor has one "
         f"that nobody disturbs, {fsync} ms; here three nodes sync one disk at once.\n"
         f"- The way there and back, {hops} ms, where a bare echo takes {trip} ms: a process is woken, and its "

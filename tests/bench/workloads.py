@@ -172,7 +172,8 @@ WORKLOADS: dict[str, Workload] = {
             "W8", "Three nodes: 200 workflows of 10 steps, all at once",
             "One node beside three that keep three copies and commit by majority, on the same processors. (W2 is the same work at "
             "another time: compare within a row.) Then one workflow alone, whose every step is a commit: *commit over floor* is "
-            "its time in units of the least that it can take, one fsync and one round trip to another process.",
+            "its time in units of the least that it can take, one fsync and one round trip to another process (the median of the "
+            "rounds' ratios, not the ratio of the medians).",
             Size(200, 10), "replicated", "steps_per_s", "steps/s", True,
             peers=("durable", "durable_cluster_one", "durable_cluster"),
             goals=(

@@ -1,17 +1,22 @@
-"""What `durable` must reach: goals as data, how they are judged, and what the page of measures says of them."""
+"""The page of measures: what `durable` must reach, how that is judged, and that no sentence says more than the result file."""
 
 from __future__ import annotations
 
 import json
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import goals, page
+from bench import cluster_page, goals, page
+from bench.__main__ import _options
 from bench.stats import summarise
+from bench.studies import read_studies
 from bench.workloads import PEERS, WORKLOADS, at_least, at_most, never
 
-PUBLISHED = Path(__file__).resolve().parents[2] / "book" / "measures" / "bench.json"
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ROOT / "book" / "measures" / "bench.json"
 PROBE = {"rate_per_s": 2_500.0, "p50_ms": 0.4, "p99_ms": 1.0}
 
 
@@ -126,9 +131,10 @@ def test_a_workload_that_was_not_measured_stands_there_with_its_goal() -> None:
 
 
 def test_a_cell_says_whether_a_workload_is_for_that_engine_and_what_became_of_its_runs() -> None:
-    failed = [{**run, "metrics": {}, "error": "not done within 180 s (waiting)"} for run in runs("W5", "dbos", rounds=2)]
+    error = "waiting ended with 1: Traceback | File 1\nits log"
+    failed = [{**run, "metrics": {}, "error": error} for run in runs("W5", "dbos", rounds=2)]
     text = page.page(result(runs("W5", start_s=1.0, memory_mb=9.0, rounds=2), failed), {})
-    assert "| **1** s (1 to 1), *goals reached* | no figure: not done within 180 s (waiting) |" in text
+    assert "| **1** s (1 to 1), *goals reached* | no figure: waiting ended with 1: Traceback |" in text
     assert "workflows of 10 steps, all at once | not measured | \N{EN DASH} |" in text, "W2L is for durable alone"
 
 
@@ -140,3 +146,83 @@ def test_where_a_goal_of_profiled_work_is_missed_the_page_leads_to_the_profile()
         assert (told in text) is there
         assert told not in text.partition("(measured-w4)=")[2].partition("\n### ")[0], "it is no profile of sleeps"
         assert ("(step-time)=\n## Where the time of a step goes" in text) is ("profile" in also)
+
+
+def test_the_disk_is_told_workload_by_workload_and_peer_by_peer() -> None:
+    restate = [{**run, "probe": {**PROBE, "rate_per_s": 4_800.0}} for run in runs("W1", "restate", steps_per_s=9.0)]
+    text = page.page(result(restate, runs("W1", steps_per_s=9.0), runs("W4", total_s=9.0)), {})
+    first, second = (text.partition(f"(measured-{name})=")[2].partition("\n(measured")[0] for name in ("w1", "w4"))
+    assert "The probe beside these runs (medians): durable 2,500 fdatasync/s, Restate 4,800 fdatasync/s." in first
+    assert "The probe beside these runs (medians): durable 2,500 fdatasync/s." in second
+    assert "can be faster" not in text and "the probe then" not in text, "no engine is held to the disk of another moment"
+
+
+def test_a_ratio_says_that_it_is_the_median_of_ratios() -> None:
+    text = page.page(result(runs("W8", "durable_cluster", steps_per_s=9.0, commit_over_floor=4.0)), {})
+    assert "(the median of the rounds' ratios, not the ratio of the medians)" in text.partition("(measured-w8)=")[2]
+
+
+def test_the_peers_are_named_before_anything_is_said_of_them() -> None:
+    text = page.page(result(runs("W1", steps_per_s=9.0), runs("W1", "dbos", steps_per_s=9.0)), {})
+    assert text.index("peer") == text.index("peers*)")
+    assert "\n- durable: 0.1.0\n- [DBOS (SQLite)](#ref-dbos): 0.1.0\n" in text
+
+
+def test_the_rounds_are_those_of_each_workload() -> None:
+    three, two = (runs(name, rounds=number, steps_per_s=9.0) for name, number in (("W1", 3), ("W2", 2)))
+    assert "; 3 rounds." in page.page(result(three), {})
+    assert "; 3 rounds (W2: 2, W5L: 1)." in page.page(result(three, two, runs("W5L", start_s=9.0)), {})
+    assert "rounds" not in page.page(result(), {}).partition("\nMeasured on ")[2].partition("\n")[0], "only curves, then"
+
+
+def commands() -> list[str]:
+    """Each that is written on the published page."""
+    spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", (ROOT / page.PAGE).read_text())
+    return [text for text in spans if re.search(r"\bnox\b|\bpython\b", text)]
+
+
+@pytest.mark.parametrize("command", sorted(set(commands())))
+def test_a_command_on_the_page_works_as_it_is_written(command: str) -> None:
+    if command.startswith("nox -s bench"):
+        assert "def bench(session" in (ROOT / "noxfile.py").read_text()
+        _options(command.removeprefix("nox -s bench").removeprefix(" -- ").split())
+    else:
+        module, file = re.fullmatch(r"PYTHONPATH=tests python -m (bench\.\w+) (\S+)", command).groups()  # type: ignore[union-attr]
+        assert find_spec(module) and (ROOT / file).exists()
+
+
+def test_the_page_names_the_commands_that_measure_what_it_shows() -> None:
+    assert {text.split()[-2] for text in commands() if "PYTHONPATH" in text} >= {"bench.commit", "bench.profile"}
+    rounds = json.loads(PUBLISHED.with_name("w11.json").read_text())["rounds"]
+    assert f"nox -s bench -- --workloads W11 --rounds {rounds}" in commands(), "with other rounds it comes out differently"
+
+
+def test_a_span_whose_ends_print_alike_is_one_number() -> None:
+    assert cluster_page.span([2.0011, 1.9987]) == "2.00"
+    assert cluster_page.span([2.01, 1.9]) == "1.90 to 2.01"
+
+
+def test_the_ring_is_told_with_its_goals_and_where_the_yardstick_is_from() -> None:
+    study = read_studies(PUBLISHED.parent)["W10"]
+    rings = study["values"]["rings"]
+    rings["durable"] |= {"lookup": [700.0], "change": [0.002]}
+    rings["uhashring"] |= {"lookup": [800.0], "change": [0.003]}
+    rings["uhashring, ketama"] |= {"lookup": [600.0], "change": [0.4]}
+    study["values"]["spread"]["partitions"]["node_1_to_10"] = 1.51
+    text = cluster_page.cluster_part({"W10": study})
+    goal = "Goal: lookups/s at least uhashring's (**missed**: 700 of 800); a change in at most its time (reached: 2 of 3 ms);"
+    assert goal in text
+    assert "single keys on node-1 to node-10 at most 1.25 times the mean (reached: 1.12 of 1.25);" in text
+    assert "256 partitions on node-1 to node-10 at most 1.5 times the mean (**missed**: 1.51 of 1.5)." in text
+    assert "[uhashring](#ref-uhashring)" in text
+    study["values"]["rings"] = {"durable": rings["durable"]}
+    assert "uhashring's (not measured); a change in at most its time (not measured);" in cluster_page.cluster_part({"W10": study})
+
+
+def test_the_profile_is_put_into_words_by_its_numbers() -> None:
+    shares = {"durable/replication": 0.4, "durable/copies": 0.04, "asyncio": 0.2}
+    document = result(runs("W7", rows_per_s=1.0), profile=[["durable/runtime", 0.3]], profile_cluster=list(shares.items()))
+    text = page.page(document, {})
+    assert "No part takes more than 30% on one node" in text
+    assert "44% of the time is the copies' own work" in text
+    assert "copies' own work" not in page.page(result(runs("W7", rows_per_s=1.0), profile=[["asyncio", 0.3]]), {})
