@@ -21,7 +21,7 @@ from bench.probe import RECORD
 from bench.stats import human, summarise
 from bench.studies import read_studies
 from bench.workload_page import PROFILE, RESULT, anchor, workload_part
-from bench.workloads import CURVES, WORKLOADS, Workload
+from bench.workloads import CURVES, WORKLOADS, Curve, Workload
 
 PAGE = Path("book/chapters/measures.md")
 REFERENCES = {"dbos": "ref-dbos", "dbos_postgres": "ref-dbos", "restate": "ref-restate"}
@@ -31,7 +31,10 @@ OPENING = f"""\
 # Measures
 
 What durable execution costs, measured. Every number and figure on this page is written by a program from result files
-([`bench.json`](../measures/bench.json) and those beside it); `nox -s bench` measures again, on your machine.
+([`bench.json`](../measures/bench.json) and those beside it). `nox -s bench` measures all of it again, on your machine, which takes
+an hour or two, and leaves the result files and the figures in `.bench/`. With `nox -s bench -- --out {RESULT}` they take
+the place of those of this page; `PYTHONPATH=tests python -m bench.page {RESULT}` then writes the page. Commands run at the
+root of the repository; those that begin with `PYTHONPATH=tests` want `pip install -e ".[bench,cluster]"`.
 
 ## How
 
@@ -49,13 +52,7 @@ def page(document: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]]) 
     shown = [workload for workload in WORKLOADS.values() if workload.in_table]
     parts = [OPENING, _machine(document), "## What came out\n", _table(shown, summary, document), _goals(shown, summary)]
     parts += [workload_part(workload, summary, document) for workload in shown]
-    drawn = {point.get("curve") for point in document["points"] if point["metrics"]}
-    if drawn:
-        parts.append("## As the work grows\n")
-        for curve in CURVES.values():
-            if curve.name in drawn:
-                parts.append(f"### {curve.title}\n")
-                parts.append(figure(f"curve-{curve.name}.svg", f"{curve.y_label} against {curve.x_label}"))
+    parts += ["## As the work grows\n", *(_curve(curve, document["points"]) for curve in CURVES.values())]
     parts.append(_profile(document))
     parts.append(_absent(document))
     parts.append(cluster_part(studies))
@@ -137,6 +134,29 @@ def _goals(shown: Sequence[Workload], summary: Summary) -> str:
     return f"{' '.join(told)} A dash: the workload is not for this engine.\n"
 
 
+def _curve(curve: Curve, points: Sequence[Mapping[str, Any]]) -> str:
+    """Its figure, and which of its points are not in it."""
+    own = [point for point in points if point.get("curve") == curve.name]
+    parts = [f"### {curve.title}\n"]
+    if any(point["metrics"] for point in own):
+        parts.append(figure(f"curve-{curve.name}.svg", f"{curve.y_label} against {curve.x_label}"))
+    absent = [said for peer in LABELS if (said := _not_measured(curve, peer, [point for point in own if point["peer"] == peer]))]
+    if absent:
+        parts.append(f"Not measured: {'; '.join(absent)}.\n")
+    return "\n".join(parts)
+
+
+def _not_measured(curve: Curve, peer: str, points: Sequence[Mapping[str, Any]]) -> str:
+    """The peer and the sizes that it was to be measured at and was not, with the reason if it was tried; empty for none."""
+    measured = {point[curve.x] for point in points if point["metrics"]}
+    failed = {point[curve.x]: reason(point) for point in points if not point["metrics"]}
+    wanted = [extent for extent in map(curve.extent, curve.sizes) if extent <= curve.until.get(peer, 0)]
+    if not points or not wanted:
+        return LABELS[peer] if wanted else ""
+    said = [f"{extent:,}" + (f" ({failed[extent]})" if extent in failed else "") for extent in wanted if extent not in measured]
+    return f"{LABELS[peer]} at {', '.join(said)}" if said else ""
+
+
 def _profile(document: Mapping[str, Any]) -> str:
     if "profile" not in document:
         return ""
@@ -144,10 +164,11 @@ def _profile(document: Mapping[str, Any]) -> str:
     parts = [name for name in {**one, **three} if max(one.get(name, 0.0), three.get(name, 0.0)) >= 0.005]
     parts.sort(key=lambda name: -max(one.get(name, 0.0), three.get(name, 0.0)))
     rows = [[f"{shares[name]:.0%}" if name in shares else "" for shares in (one, three)] for name in parts]
+    when = f", {document['profile_created'][:10]}" if "profile_created" in document else ""
     words = (
         f"The shares of the time by part of the program, under Python's profiler (`PYTHONPATH=tests python -m bench.profile "
-        f"{RESULT}`): W2 on one node, and the three nodes of W8 together. No part takes more than {max(one.values()):.0%} on one "
-        f"node: what is left to gain is in doing less Python for each step, in asyncio as much as here."
+        f"{RESULT}`{when}): W2 on one node, and the three nodes of W8 together. No part takes more than {max(one.values()):.0%} "
+        f"on one node: what is left to gain is in doing less Python for each step, in asyncio as much as here."
     )
     if three:
         words += (

@@ -13,6 +13,7 @@ from bench import cluster_page, goals, page
 from bench.__main__ import _options
 from bench.stats import summarise
 from bench.studies import read_studies
+from bench.workload_page import RESULT
 from bench.workloads import PEERS, WORKLOADS, at_least, at_most, never
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -226,3 +227,29 @@ def test_the_profile_is_put_into_words_by_its_numbers() -> None:
     assert "No part takes more than 30% on one node" in text
     assert "44% of the time is the copies' own work" in text
     assert "copies' own work" not in page.page(result(runs("W7", rows_per_s=1.0), profile=[["asyncio", 0.3]]), {})
+
+
+def test_a_curve_says_which_of_its_points_were_not_measured() -> None:
+    def point(curve: str, workload: str, peer: str, size: int, **metrics: float) -> dict[str, Any]:
+        return {**runs(workload, peer)[0], "metrics": metrics, "curve": curve, "workflows": size, "steps": 0}
+
+    sizes = (1_000, 10_000, 100_000)
+    points = [point("memory", "W5", "durable", size, bytes_each=9.0) for size in sizes]
+    points += [{**point("memory", "W5", "durable", 1_000_000), "error": "not done within 180 s (waiting)"}]
+    points += [point("memory", "W5", "dbos", 1_000, bytes_each=9.0)]
+    text = page.page(result(runs("W7", rows_per_s=1.0)) | {"points": points}, {})
+    section = text.partition("### Memory of a waiting workflow\n")[2].partition("\n### ")[0]
+    assert "curve-memory.svg" in section
+    assert "Not measured: durable at 1,000,000 (not done within 180 s (waiting)); Restate." in section
+    section = text.partition("### Time to open a store\n")[2].partition("\n## ")[0]
+    assert "Not measured: durable." in section and "curve-open.svg" not in section
+    full = [point("open", "OPEN", "durable", size, open_s=9.0) for size in (10, *sizes, 1_000_000)]
+    text = page.page(result(runs("W7", rows_per_s=1.0)) | {"points": full}, {})
+    assert "Not measured" not in text.partition("### Time to open a store\n")[2].partition("\n## ")[0]
+
+
+def test_the_profile_says_when_it_was_taken_if_that_is_known() -> None:
+    document = result(runs("W7", rows_per_s=1.0), profile=[["asyncio", 1.0]])
+    assert f"`PYTHONPATH=tests python -m bench.profile {RESULT}`)" in page.page(document, {})
+    document["profile_created"] = "2026-02-03T00:00:00Z"
+    assert f"`PYTHONPATH=tests python -m bench.profile {RESULT}`, 2026-02-03)" in page.page(document, {})
