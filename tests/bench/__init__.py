@@ -11,7 +11,7 @@ Run it from the root::
     nox -s bench -- --workloads W1,W2 --peers durable,dbos          # only some of it
 
 or, with the extras ``bench`` and ``cluster`` installed, as ``PYTHONPATH=tests python -m bench``. The book's page is written from
-result files by ``PYTHONPATH=tests python -m bench.page book/measures/bench.json``.
+result files by ``PYTHONPATH=tests python -m bench.page book/measures/bench.json``; `merge` puts what was measured again into one.
 
 Reading order: `workloads` (what is measured, and what must be reached), `peer` (what a peer must offer), `bodies` (the steps, the
 same for all), `drive` (how each workload is driven), the adapters, `run` (one run in its own

@@ -2,7 +2,7 @@
 
 Nobody types a figure: the tables, the SVGs beside the result file and the sentences about the machine all come from it, and
 ``tests/unit/test_bench.py`` writes the page again and compares. Run the benchmark with ``--out book/measures/bench.json``,
-then this, and commit what changed.
+or only some of it and `merge` it into that file; then this, and commit what changed.
 """
 
 from __future__ import annotations
@@ -74,11 +74,17 @@ def _machine(document: Mapping[str, Any]) -> str:
 
 
 def _later(document: Mapping[str, Any]) -> str:
-    """Workloads that were measured on another day than the rest, and added to the file."""
-    return "".join(
-        f" {', '.join(part['workloads'])}: on {part['created'][:10]}, {part['machine']['system']}."
-        for part in document.get("later", ())
-    )
+    """What was measured on another day than the rest, and added to the file (`bench.merge`)."""
+    said = []
+    for part in document.get("later", ()):
+        points = {CURVES[name].title: [f"{size:,}" for size in sizes] for name, sizes in part.get("points", {}).items()}
+        curves = [f"*{title}* at {' and '.join(sizes)}" for title, sizes in points.items()]
+        machine = [part["machine"]["system"]]
+        if part["machine"]["python"] != document["machine"]["python"]:
+            machine.append(f"Python {part['machine']['python']}")
+        peers = [f"{LABELS[name]} {'; '.join(about.values())}" for name, about in part.get("peers", {}).items()]
+        said.append(f" {', '.join([*part['workloads'], *curves])}: on {', '.join([part['created'][:10], *machine, *peers])}.")
+    return "".join(said)
 
 
 def _rounds(document: Mapping[str, Any]) -> str:
