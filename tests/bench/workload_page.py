@@ -54,8 +54,8 @@ def _details(peers: Mapping[str, Any], headline: str) -> str:
 
 def _disk(peers: Mapping[str, Any]) -> str:
     """How fast it was beside the runs of each peer: only where these agree are peers compared."""
-    rates = [f"{LABELS[peer]} {human(metrics['probe_rate_per_s']['median'])} fdatasync/s" for peer, metrics in peers.items()]
-    return f"The probe beside these runs (medians): {', '.join(rates)}.\n" if rates else ""
+    rates = [f"{LABELS[peer]}: {human(metrics['probe_rate_per_s']['median'])} fdatasync/s" for peer, metrics in peers.items()]
+    return f"The probe beside these runs (medians): {'; '.join(rates)}.\n" if rates else ""
 
 
 def _machinery(peers: Mapping[str, Any]) -> str:

@@ -153,8 +153,8 @@ def test_the_disk_is_told_workload_by_workload_and_peer_by_peer() -> None:
     restate = [{**run, "probe": {**PROBE, "rate_per_s": 4_800.0}} for run in runs("W1", "restate", steps_per_s=9.0)]
     text = page.page(result(restate, runs("W1", steps_per_s=9.0), runs("W4", total_s=9.0)), {})
     first, second = (text.partition(f"(measured-{name})=")[2].partition("\n(measured")[0] for name in ("w1", "w4"))
-    assert "The probe beside these runs (medians): durable 2,500 fdatasync/s, Restate 4,800 fdatasync/s." in first
-    assert "The probe beside these runs (medians): durable 2,500 fdatasync/s." in second
+    assert "The probe beside these runs (medians): durable: 2,500 fdatasync/s; Restate: 4,800 fdatasync/s." in first
+    assert "The probe beside these runs (medians): durable: 2,500 fdatasync/s." in second
     assert "can be faster" not in text and "the probe then" not in text, "no engine is held to the disk of another moment"
 
 
