@@ -1,9 +1,12 @@
-"""The command: plan the rounds, run them one after the other, print the table, write the JSON.
+"""The command: plan the rounds, run them one after the other, print the table, write the JSON, draw the figures beside it.
 
-``python -m bench --workloads W1,W2 --rounds 5 --peers durable,dbos,restate --curves all --out bench.json``
+``python -m bench`` measures all that the page of measures shows; ``python -m bench --workloads W1,W2 --curves memory`` only what is
+named. ``--rounds``, ``--repeat``, ``--peers`` and ``--largest`` make less of it.
 
-The JSON is written after every round, so that a run that is interrupted leaves what it has. Studies (W10, W11, W11P: `studies`)
-are named like workloads, and write a file of their own beside it.
+The JSON is written after every run, so that a run that is interrupted leaves what it has. Studies (W10, W11, W11P: `studies`) and
+traces (PROFILE, COMMIT: `traces`) are named like workloads. A study writes a file of its own beside it.
+
+To put new runs into the file of an older day: `merge`. To write the page: `page`.
 """
 
 from __future__ import annotations
@@ -15,18 +18,23 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from bench import peer as peers
+from bench.cluster_figures import draw_studies
+from bench.figures import draw
 from bench.probe import MEMORY_FILESYSTEMS, filesystem, probe
 from bench.processes import adopt_orphans
 from bench.run import run_once
-from bench.stats import SCHEMA_VERSION, human, plan, table, turn
-from bench.studies import STUDIES, run_study
+from bench.stats import SCHEMA_VERSION, human, plan, points, table
+from bench.studies import STUDIES, read_studies, run_study
+from bench.traces import TRACES
 from bench.workloads import CURVES, PEERS, WORKLOADS, Curve
 
-STANDARD = ("W1", "W2", "W2L", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W9D", "BUSY", "W10", "W11", "W11P")
+STANDARD = (*(name for name, workload in WORKLOADS.items() if workload.in_table), *STUDIES, *TRACES)
+"""What is measured if nothing is named: with all curves, it is what the page shows."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.studies:
         path = run_study(STUDIES[name], options.rounds, _machine(folder, kind), options.out.parent, _say)
         print(f"written to {path}")
-    if not options.workloads and not options.curves and options.studies:
+    if not options.workloads and not options.curves and not options.traces:
+        _draw(None, options.out.parent)
         return 0
     if kind in MEMORY_FILESYSTEMS:
         print(f"warning: {folder} is on {kind}: nothing is fsynced there. Choose a disk with --folder.")
@@ -55,23 +64,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _rounds(document, options, present)
         _points(document, options, present)
+        _traces(document, options)
     except KeyboardInterrupt:
         print("interrupted: what was measured so far is kept")
     _save(document, options.out)
     if document["runs"]:
         print(f"\n{table(document['runs'])}")
     print(f"\nwritten to {options.out}")
+    _draw(document, options.out.parent)
     return 0
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--workloads", type=_names, default=list(STANDARD), help="comma-separated; 'none' for none"
+        "--workloads", type=_names, help=f"of {','.join(STANDARD)}; without this and --curves all of both"
     )
     parser.add_argument("--rounds", type=int, default=5, help="five or more for figures that are published")
     parser.add_argument("--peers", type=_names, default=list(PEERS))
-    parser.add_argument("--curves", type=_names, default=[], help=f"of {','.join(CURVES)}; 'all' for all")
+    parser.add_argument("--curves", type=_names, help=f"of {','.join(CURVES)}; 'all' for all")
     parser.add_argument("--repeat", type=int, default=3, help="times each point of a curve is measured")
     parser.add_argument(
         "--largest", type=int, default=10**9, help="leave out points of curves beyond this size"
@@ -81,10 +92,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--folder", type=Path, default=Path(".bench/data"), help="where the journals are: a real disk"
     )
     options = parser.parse_args(arguments)
-    options.workloads = [] if options.workloads == ["none"] else [name.upper() for name in options.workloads]
-    options.studies = [name for name in options.workloads if name in STUDIES]
-    options.workloads = [name for name in options.workloads if name not in STUDIES]
-    options.curves = list(CURVES) if options.curves == ["all"] else options.curves
+    if options.workloads is None and options.curves is None:
+        options.workloads, options.curves = list(STANDARD), ["all"]
+    named = [name.upper() for name in options.workloads or [] if name != "none"]
+    options.studies = [name for name in named if name in STUDIES]
+    options.traces = [name for name in TRACES if name in named]
+    options.workloads = [name for name in named if name not in STUDIES and name not in TRACES]
+    options.curves = list(CURVES) if options.curves == ["all"] else options.curves or []
     for given, known in (
         (options.workloads, WORKLOADS),
         (options.curves, CURVES),
@@ -92,7 +106,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     ):
         for name in given:
             if name not in known:
-                others = STUDIES if known is WORKLOADS else ()
+                others = (*STUDIES, *TRACES) if known is WORKLOADS else ()
                 parser.error(f"{name!r} is not one of {', '.join([*known, *others])}")
     return options
 
@@ -140,19 +154,36 @@ def _points(document: dict[str, Any], options: argparse.Namespace, present: Sequ
     """Smallest first. A peer that failed at one size is spared the larger ones."""
     for curve in (CURVES[name] for name in options.curves):
         lost: set[str] = set()
-        for place, size in enumerate(curve.sizes):
-            extent = getattr(size, curve.x)
-            for number in range(options.repeat):
-                for name in turn(list(present), number + place):
-                    if name in lost or extent > min(curve.until.get(name, 0), options.largest):
-                        continue
-                    record = run_once(WORKLOADS[curve.workload].sized(size), name, number, options.folder)
-                    record["curve"] = curve.name
-                    document["points"].append(record)
-                    if record.get("error"):
-                        lost.add(name)
-                    _report(f"{curve.name} at {extent:,}", curve.metric, _unit(curve), record)
-                    _save(document, options.out)
+        for number, workload, name in points(curve, present, options.repeat, options.largest):
+            if name in lost:
+                continue
+            record = run_once(workload, name, number, options.folder)
+            record["curve"] = curve.name
+            document["points"].append(record)
+            if record.get("error"):
+                lost.add(name)
+            _report(f"{curve.name} at {curve.extent(workload.size):,}", curve.metric, _unit(curve), record)
+            _save(document, options.out)
+
+
+def _traces(document: dict[str, Any], options: argparse.Namespace) -> None:
+    """What fails is said, and costs nothing of what was measured."""
+    for name in options.traces:
+        _say(f"{name}: tracing")
+        try:
+            TRACES[name](document, options.folder)
+        except Exception as error:
+            _say(f"{name}: nothing came of it: {error}")
+        _save(document, options.out)
+
+
+def _draw(document: dict[str, Any] | None, folder: Path) -> None:
+    """The figures of what was measured, beside the result files."""
+    if not find_spec("matplotlib"):
+        print("no figures: matplotlib is not installed (extra `bench`)")
+        return
+    drawn = [*(draw(document, folder) if document else ()), *draw_studies(read_studies(folder), folder)]
+    print(f"{len(drawn)} figures beside it")
 
 
 def _unit(curve: Curve) -> str:

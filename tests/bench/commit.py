@@ -125,18 +125,23 @@ async def traced(folder: Path) -> dict[str, float]:
     return medians_ms([read_lines(file.read_text()) for file in files])
 
 
+def add(document: dict[str, Any], folder: Path) -> None:
+    """Trace, on the disk of this folder, and put it into the document."""
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        found = asyncio.run(traced(Path(own).absolute()))
+    when = {"created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "load": round(os.getloadavg()[0], 2)}
+    document["commit"] = {**when, "ms": {name: round(value, 4) for name, value in found.items()}}
+
+
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m bench.commit RESULT.json")
         return 2
     path = Path(arguments[0])
     document: dict[str, Any] = json.loads(path.read_text())
-    with tempfile.TemporaryDirectory(dir=".") as folder:
-        found = asyncio.run(traced(Path(folder).absolute()))
-    when = {"created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "load": round(os.getloadavg()[0], 2)}
-    document["commit"] = {**when, "ms": {name: round(value, 4) for name, value in found.items()}}
+    add(document, Path())
     path.write_text(json.dumps(document, indent=1) + "\n")
-    for name, value in found.items():
+    for name, value in document["commit"]["ms"].items():
         print(f"{name:>14}  {value:.3f}")
     return 0
 

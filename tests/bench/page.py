@@ -2,7 +2,7 @@
 
 Nobody types a figure: the tables, the SVGs beside the result file and the sentences about the machine all come from it, and
 ``tests/unit/test_bench.py`` writes the page again and compares. Run the benchmark with ``--out book/measures/bench.json``,
-then this, and commit what changed.
+or only some of it and `merge` it into that file; then this, and commit what changed.
 """
 
 from __future__ import annotations
@@ -15,51 +15,44 @@ from typing import Any
 
 from bench.cluster_figures import draw_studies
 from bench.cluster_page import cluster_part, figure
-from bench.commit import PARTS
 from bench.figures import LABELS, draw
+from bench.goals import Summary, judged, mark
+from bench.probe import RECORD
 from bench.stats import human, summarise
 from bench.studies import read_studies
-from bench.workloads import CURVES, WORKLOADS
-
-COMMIT_OVER_FLOOR = 3.0
-"""What a commit should take at most, in units of the least that it can."""
+from bench.workload_page import PROFILE, RESULT, anchor, workload_part
+from bench.workloads import CURVES, WORKLOADS, Curve, Workload
 
 PAGE = Path("book/chapters/measures.md")
-OPENING = """\
+REFERENCES = {"dbos": "ref-dbos", "dbos_postgres": "ref-dbos", "restate": "ref-restate"}
+COPIES = ("durable/replication", "durable/copies")
+"""The parts of the program that do the work of a copy."""
+OPENING = f"""\
 # Measures
 
 What durable execution costs, measured. Every number and figure on this page is written by a program from result files
-([`bench.json`](../measures/bench.json) and those beside it); `nox -s bench` measures again, on your machine.
+([`bench.json`](../measures/bench.json) and those beside it). `nox -s bench` measures all of it again, on your machine, which takes
+an hour or two, and leaves the result files and the figures in `.bench/`. With `nox -s bench -- --out {RESULT}` they take
+the place of those of this page; `PYTHONPATH=tests python -m bench.page {RESULT}` then writes the page. Commands run at the
+root of the repository; those that begin with `PYTHONPATH=tests` want `pip install -e ".[bench,cluster]"`.
 
 ## How
 
-Every peer runs the same workload in the same go: one process (or server) at a time on the same disk, the order of the peers
-turning from round to round, the others stopped. The journal is on a real disk, and every peer syncs it as it does by default.
-Beside each run a *probe* appends a few hundred bytes to a file and calls `fdatasync`, again and again: it says how fast the
-disk was at that moment, and no engine that waits for the disk at every step can be faster. The table gives the median of
-the rounds and, in brackets, the lowest and the highest.
+Each of the engines compared (the *peers*) runs the same workload in the same session: one process (or server) at a time on the
+same disk, the order of the peers turning from round to round, the others stopped. The journal is on a real disk, and every peer
+syncs it as it does by default. Beside each run a *probe* appends {len(RECORD)} bytes to a file and calls `fdatasync`, again and
+again: it says how fast the disk was about then, which an engine that waits for the disk at every step cannot much exceed. The
+table gives the median of the rounds and, in brackets, the lowest and the highest.
 """
 
 
 def page(document: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]]) -> str:
     """The whole page as MyST Markdown: from the engines' result file, and those of the studies."""
     summary = summarise(document["runs"])
-    parts = [OPENING, _machine(document), "## What came out\n", _table(summary, _rounds(document))]
-    for name, peers in summary.items():
-        workload = WORKLOADS[name]
-        if any(workload.headline in metrics for metrics in peers.values()):
-            parts.append(f"### {workload.title}\n\n{workload.description}\n")
-            parts.append(figure(f"{name.lower()}.svg", f"{workload.title}: {workload.unit} by engine"))
-            parts.append(_details(peers, workload.headline))
-            parts.append(_machinery(peers))
-            parts.append(_commit(peers, document))
-    shown = {point.get("curve") for point in document["points"] if point["metrics"]}
-    if shown:
-        parts.append("## As the work grows\n")
-        for curve in CURVES.values():
-            if curve.name in shown:
-                parts.append(f"### {curve.title}\n")
-                parts.append(figure(f"curve-{curve.name}.svg", f"{curve.y_label} against {curve.x_label}"))
+    shown = [workload for workload in WORKLOADS.values() if workload.in_table]
+    parts = [OPENING, _machine(document), "## What came out\n", _table(shown, summary, document), _goals(shown, summary)]
+    parts += [workload_part(workload, summary, document) for workload in shown]
+    parts += ["## As the work grows\n", *(_curve(curve, document["points"]) for curve in CURVES.values())]
     parts.append(_profile(document))
     parts.append(_absent(document))
     parts.append(cluster_part(studies))
@@ -67,102 +60,107 @@ def page(document: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]]) 
 
 
 def _machine(document: Mapping[str, Any]) -> str:
-    machine, probe = document["machine"], document["machine"]["probe"]
-    peers = "; ".join(
-        f"{LABELS.get(name, name)}: {', '.join(f'{key} {value}' for key, value in about.items())}"
-        for name, about in document["peers"].items()
-        if "absent" not in about
-    )
+    machine, about = document["machine"], document["peers"]
+    peers = [
+        f"- {f'[{label}](#{REFERENCES[name]})' if name in REFERENCES else label}: {'; '.join(about[name].values())}\n"
+        for name, label in LABELS.items()
+        if "absent" not in about.get(name, {"absent": ""})
+    ]
     return (
         f"Measured on {document['created'][:10]}: {machine['processors']} processors, {machine['system']}, Python "
-        f"{machine['python']}, {machine['filesystem']}; the probe then made {human(probe['rate_per_s'])} fdatasync/s. "
-        f"{_rounds(document)} rounds. {peers}.{_later(document)}\n"
+        f"{machine['python']}, {machine['filesystem']}{_rounds(document)}.{_later(document)} The peers, and what they sync:\n\n"
+        f"{''.join(peers)}"
     )
 
 
 def _later(document: Mapping[str, Any]) -> str:
-    """Workloads that were measured on another day than the rest, and added to the file."""
-    return "".join(
-        f" {', '.join(part['workloads'])}: on {part['created'][:10]}, {part['machine']['system']}; the probe then made "
-        f"{human(part['machine']['probe']['rate_per_s'])} fdatasync/s."
-        for part in document.get("later", ())
-    )
+    """What was measured on another day than the rest, and added to the file (`bench.merge`)."""
+    said = []
+    for part in document.get("later", ()):
+        points = {CURVES[name].title: [f"{size:,}" for size in sizes] for name, sizes in part.get("points", {}).items()}
+        curves = [f"*{title}* at {' and '.join(sizes)}" for title, sizes in points.items()]
+        machine = [part["machine"]["system"]]
+        if part["machine"]["python"] != document["machine"]["python"]:
+            machine.append(f"Python {part['machine']['python']}")
+        peers = [f"{LABELS[name]} {'; '.join(about.values())}" for name, about in part.get("peers", {}).items()]
+        said.append(f" {', '.join([*part['workloads'], *curves])}: on {', '.join([part['created'][:10], *machine, *peers])}.")
+    return "".join(said)
 
 
-def _rounds(document: Mapping[str, Any]) -> int:
-    return 1 + max(int(run["round"]) for run in document["runs"])
+def _rounds(document: Mapping[str, Any]) -> str:
+    """How many, and which workloads have fewer."""
+    rounds = {name: 0 for name in WORKLOADS}
+    for run in document["runs"]:
+        rounds[run["workload"]] = max(rounds[run["workload"]], 1 + int(run["round"]))
+    most = max(rounds.values())
+    fewer = [f"{name}: {number}" for name, number in rounds.items() if 0 < number < most]
+    return f"; {most} rounds" + (f" ({', '.join(fewer)})" if fewer else "") if most else ""
 
 
-def _table(summary: Mapping[str, Any], rounds: int) -> str:
+def _table(shown: Sequence[Workload], summary: Summary, document: Mapping[str, Any]) -> str:
     peers = [peer for peer in LABELS if any(peer in of for of in summary.values())]
     lines = ["| | " + " | ".join(LABELS[peer] for peer in peers) + " |", "|---|" + "---:|" * len(peers)]
-    for name, of in summary.items():
-        workload = WORKLOADS[name]
-        cells = [_cell(of.get(peer, {}).get(workload.headline), workload.unit, rounds) for peer in peers]
-        lines.append(f"| {name}: {workload.title} | " + " | ".join(cells) + " |")
+    for workload in shown:
+        cells = [_cell(workload, peer, summary, document) for peer in peers]
+        lines.append(f"| [{workload.name}](#{anchor(workload.name)}): {workload.title} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(value: Mapping[str, float] | None, unit: str, rounds: int) -> str:
+def _cell(workload: Workload, peer: str, summary: Summary, document: Mapping[str, Any]) -> str:
+    if peer not in workload.peers:
+        return "\N{EN DASH}"
+    tried = [run for run in document["runs"] if (run["workload"], run["peer"]) == (workload.name, peer)]
+    value = summary.get(workload.name, {}).get(peer, {}).get(workload.headline)
     if value is None:
-        return "not measured"
-    ended = "" if value["runs"] == rounds else f"; {value['runs']:.0f} of {rounds} runs ended within the limit"
-    return f"**{human(value['median'])}** {unit} ({human(value['low'])} to {human(value['high'])}{ended})"
+        return f"no figure: {reason(tried[-1])}" if tried else "not measured"
+    spread = "one run" if len(tried) == 1 else f"{human(value['low'])} to {human(value['high'])}"
+    if value["runs"] < len(tried):
+        spread += f"; {value['runs']:.0f} of {len(tried)} runs ended within the limit"
+    of_peer = zip(workload.goals, judged(workload, summary), strict=True)
+    marked = mark([verdict for goal, verdict in of_peer if goal.peer == peer])
+    return f"**{human(value['median'])}** {workload.unit} ({spread}){', ' if marked else ''}{marked}"
 
 
-def _details(peers: Mapping[str, Any], headline: str) -> str:
-    said = []
-    for peer, metrics in peers.items():
-        others = [
-            f"{name.replace('_', ' ')} {human(value['median'])}"
-            for name, value in metrics.items()
-            if name != headline and not name.startswith("probe_")
-        ]
-        if others:
-            said.append(f"{LABELS[peer]}: {', '.join(others)}")
-    return f"Beside it (medians). {'; '.join(said)}.\n" if said else ""
+def reason(run: Mapping[str, Any]) -> str:
+    """Why it has no figure, without the log that follows."""
+    return str(run["error"]).splitlines()[0].partition("|")[0].strip()
 
 
-def _machinery(peers: Mapping[str, Any]) -> str:
-    """What the cluster costs without its copies, and what these cost: where a cluster of one was measured beside the others."""
-    three = ("durable", "durable_cluster_one", "durable_cluster")
-    if any("commit_ms" not in peers.get(name, {}) for name in three):
-        return ""
-    alone, one, many = (peers[name]["commit_ms"]["median"] for name in three)
-    speed = [peers[name]["steps_per_s"]["median"] for name in three]
-    return (
-        f"A cluster of one node has no copies to wait for, so it tells two costs apart. The machinery of a cluster, against the "
-        f"library in one's own process: {human(one)} ms a commit beside {human(alone)} ms, and {human(speed[1])} steps/s beside "
-        f"{human(speed[0])}. The copies, against that: {human(many)} ms, and {human(speed[2])} steps/s.\n"
-    )
+def _goals(shown: Sequence[Workload], summary: Summary) -> str:
+    """Who reaches all its goals, who misses one, and of whom it is not known."""
+    names: dict[str, list[str]] = {"Goals reached": [], "Missed, at least one": [], "Not measured, at least one": []}
+    reached, missed, unknown = names.values()
+    for workload in shown:
+        verdicts = judged(workload, summary)
+        if any(verdict and not verdict.reached for verdict in verdicts):
+            missed.append(workload.name)
+        elif verdicts:
+            (reached if all(verdicts) else unknown).append(workload.name)
+    told = [f"{what}: {', '.join(found)}." for what, found in names.items() if found]
+    return f"{' '.join(told)} A dash: the workload is not for this engine.\n"
 
 
-def _commit(peers: Mapping[str, Any], document: Mapping[str, Any]) -> str:
-    """Where the time of a commit is spent, if it takes more than it should in units of its floor, and was traced."""
-    measured = peers.get("durable_cluster", {})
-    ratio = measured.get("commit_over_floor")
-    if ratio is None or ratio["median"] <= COMMIT_OVER_FLOOR or "commit" not in document:
-        return ""
-    fsync, trip = (human(measured[name]["median"]) for name in ("fsync_ms", "round_trip_ms"))
-    traced = document["commit"]
-    ms: Mapping[str, float] = traced["ms"]
-    said = {name: human(value) for name, value in ms.items()}
-    all_ms, hops = human(sum(ms[name] for name in PARTS)), human(ms["there"] + ms["back"])
-    work = human(sum(ms[name] for name in ("turn", "write", "told", "next_step")))
-    when = f"{traced['created'][:10]}, load average {human(traced['load'])}"
-    return (
-        f"A commit over its floor of {human(ratio['median'])} misses the goal, which is {COMMIT_OVER_FLOOR:g}. Where the time "
-        f"goes, {all_ms} ms in all, without the slow ones that the mean above has in it (`python -m bench.commit`, medians of "
-        f"{when}):\n\n"
-        f"- A copy's fsync, {said['copy_fsync']} ms, and the owner's own beside it, {said['own_fsync']} ms. The floor has one "
-        f"that nobody disturbs, {fsync} ms; here three nodes sync one disk at once.\n"
-        f"- The way there and back, {hops} ms, where a bare echo takes {trip} ms: a process is woken, and its "
-        f"event loop comes round. {said['waits_for_own']} ms of it the acknowledgement waits for the owner's own fsync, which is "
-        f"on the loop that would read it.\n"
-        f"- Python between them, {work} ms: {said['turn']} ms until the batch is with the links, {said['write']} ms in the copy "
-        f"before its fsync, {said['told']} ms until the caller is told, {said['next_step']} ms until the workflow's next step.\n\n"
-        f"No time is spent waiting for a batch to fill: what a turn of the event loop brings leaves at its end.\n"
-    )
+def _curve(curve: Curve, points: Sequence[Mapping[str, Any]]) -> str:
+    """Its figure, and which of its points are not in it."""
+    own = [point for point in points if point.get("curve") == curve.name]
+    parts = [f"### {curve.title}\n"]
+    if any(point["metrics"] for point in own):
+        parts.append(figure(f"curve-{curve.name}.svg", f"{curve.y_label} against {curve.x_label}"))
+    absent = [said for peer in LABELS if (said := _not_measured(curve, peer, [point for point in own if point["peer"] == peer]))]
+    if absent:
+        parts.append(f"Not measured: {'; '.join(absent)}.\n")
+    return "\n".join(parts)
+
+
+def _not_measured(curve: Curve, peer: str, points: Sequence[Mapping[str, Any]]) -> str:
+    """The peer and the sizes that it was to be measured at and was not, with the reason if it was tried; empty for none."""
+    measured = {point[curve.x] for point in points if point["metrics"]}
+    failed = {point[curve.x]: reason(point) for point in points if not point["metrics"]}
+    wanted = [extent for extent in map(curve.extent, curve.sizes) if extent <= curve.until.get(peer, 0)]
+    if not points or not wanted:
+        return LABELS[peer] if wanted else ""
+    said = [f"{extent:,}" + (f" ({failed[extent]})" if extent in failed else "") for extent in wanted if extent not in measured]
+    return f"{LABELS[peer]} at {', '.join(said)}" if said else ""
 
 
 def _profile(document: Mapping[str, Any]) -> str:
@@ -172,14 +170,22 @@ def _profile(document: Mapping[str, Any]) -> str:
     parts = [name for name in {**one, **three} if max(one.get(name, 0.0), three.get(name, 0.0)) >= 0.005]
     parts.sort(key=lambda name: -max(one.get(name, 0.0), three.get(name, 0.0)))
     rows = [[f"{shares[name]:.0%}" if name in shares else "" for shares in (one, three)] for name in parts]
+    when = f", {document['profile_created'][:10]}" if "profile_created" in document else ""
+    words = (
+        f"The shares of the time by part of the program, under Python's profiler (`PYTHONPATH=tests python -m bench.profile "
+        f"{RESULT}`{when}): W2 on one node, and the three nodes of W8 together. No part takes more than {max(one.values()):.0%} "
+        f"on one node: what is left to gain is in doing less Python for each step, in asyncio as much as here."
+    )
+    if three:
+        words += (
+            f" On three, {sum(three.get(name, 0.0) for name in COPIES):.0%} of the time is the copies' own work: each step is an "
+            f"entry of its partition's log, which three nodes write, apply and acknowledge. All partitions share the frames and "
+            f"the fsyncs, but not this work."
+        )
     lines = [
-        "## Where the time of a step goes\n",
-        "The shares of the time by part of the program, under Python's profiler (`python -m bench.profile`): W2 on one node, and "
-        "the three nodes of W8 together. No part stands out on one node: what is left to gain is in doing less Python for each "
-        "step, in asyncio as much as here. On three, a third of the time is the copies' own work: each step is an entry of its "
-        "partition's log, which three nodes write, apply and acknowledge. All partitions share the frames and the fsyncs, but not "
-        "this work.\n",
-        *_processors(summarise(document["runs"])),
+        f"({PROFILE})=\n## Where the time of a step goes\n",
+        f"{words}\n",
+        *_processors(document),
         "| part | one node, W2 | three nodes, W8 |",
         "|---|---:|---:|",
         *(f"| {name} | {' | '.join(row)} |" for name, row in zip(parts, rows, strict=True)),
@@ -187,15 +193,16 @@ def _profile(document: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _processors(summary: Mapping[str, Any]) -> list[str]:
+def _processors(document: Mapping[str, Any]) -> list[str]:
     """What the processors do for a step, where it was measured: the bound that more waiting does not move."""
-    peers = summary.get("W8", {})
+    peers, number = summarise(document["runs"]).get("W8", {}), document["machine"]["processors"]
     us = {name: values["cpu_us_a_step"]["median"] for name, values in peers.items() if "cpu_us_a_step" in values}
     if not {"durable", "durable_cluster"} <= us.keys():
         return []
+    one, three = us["durable"], us["durable_cluster"]
     return [
-        f"A step costs the processors {human(us['durable'])} µs on one node, and {human(us['durable_cluster'])} µs on three nodes "
-        f"together: with two processors at work all the time that is at most {human(2e6 / us['durable_cluster'])} steps/s.\n"
+        f"A step costs the processors {human(one)} µs on one node, and {human(three)} µs on three nodes together: with {number} of "
+        f"them at work all the time that is at most {human(number * 1e6 / three)} steps/s.\n"
     ]
 
 

@@ -15,6 +15,7 @@ import pstats
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,10 @@ def part(file: str, name: str) -> str:
     return "everything else"
 
 
-def shares(profiled: Callable[[Path], Coroutine[Any, Any, pstats.Stats]]) -> list[tuple[str, float]]:
+def shares(profiled: Callable[[Path], Coroutine[Any, Any, pstats.Stats]], folder: Path) -> list[tuple[str, float]]:
     """Each part's share of the time, largest first."""
-    with tempfile.TemporaryDirectory(dir=".") as folder:
-        stats = asyncio.run(profiled(Path(folder).absolute()))
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        stats = asyncio.run(profiled(Path(own).absolute()))
     spent: dict[str, float] = {}
     for (file, _, name), (_, _, own_s, _, _) in stats.stats.items():  # type: ignore[attr-defined]
         if "epoll" not in name:
@@ -98,13 +99,19 @@ def shares(profiled: Callable[[Path], Coroutine[Any, Any, pstats.Stats]]) -> lis
     return sorted(((key, value / total) for key, value in spent.items()), key=lambda item: -item[1])
 
 
+def add(document: dict[str, Any], folder: Path) -> None:
+    """Profile both, on the disk of this folder, and put it into the document."""
+    document["profile"], document["profile_cluster"] = shares(one_node, folder), shares(three_nodes, folder)
+    document["profile_created"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m bench.profile RESULT.json")
         return 2
     path = Path(arguments[0])
     document = json.loads(path.read_text())
-    document["profile"], document["profile_cluster"] = shares(one_node), shares(three_nodes)
+    add(document, Path())
     path.write_text(json.dumps(document, indent=1) + "\n")
     for title, found in (("one node", document["profile"]), ("three nodes", document["profile_cluster"])):
         print(title, *(f"{share:6.1%}  {name}" for name, share in found), sep="\n")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from bench.workloads import WORKLOADS, Workload
+from bench.workloads import WORKLOADS, Curve, Workload
 
 T = TypeVar("T")
 Run = Mapping[str, Any]
@@ -51,7 +52,21 @@ def plan(workloads: Sequence[Workload], peers: Sequence[str], rounds: int) -> li
         (number, workload, peer)
         for number in range(rounds)
         for place, workload in enumerate(workloads)
+        if workload.rounds_max is None or number < workload.rounds_max
         for peer in turn([p for p in peers if p in workload.peers], number + place)
+    ]
+
+
+def points(curve: Curve, peers: Sequence[str], repeat: int, largest: int) -> list[tuple[int, Workload, str]]:
+    """Every run of a curve, smallest size first; sizes beyond ``largest``, or what a peer is asked for, are left out."""
+    workload = WORKLOADS[curve.workload]
+    sized = replace(workload, limit_s=curve.limit_s or workload.limit_s)
+    return [
+        (number, sized.sized(size), peer)
+        for place, size in enumerate(curve.sizes)
+        for number in range(repeat if curve.extent(size) < curve.once_from else 1)
+        for peer in turn(list(peers), number + place)
+        if curve.extent(size) <= min(curve.until.get(peer, 0), largest)
     ]
 
 

@@ -15,7 +15,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import cluster_figures, cluster_page, drive, peer, probe, processes, ring_bench, run, stats, studies
+from bench import __main__ as command
+from bench import cluster_figures, cluster_page, drive, page, peer, probe, processes, ring_bench, run, stats, studies, traces
 from bench.__main__ import main
 from bench.loopback import LoopbackClient
 from bench.workloads import CURVES, PEERS, WORKLOADS, Size, Workload
@@ -81,6 +82,25 @@ def test_a_workload_of_durable_alone_is_not_planned_for_others() -> None:
     assert {name for _, _, name in stats.plan([WORKLOADS["W7"]], PEERS, rounds=2)} == {"durable"}
 
 
+def test_what_takes_minutes_is_measured_in_fewer_rounds() -> None:
+    assert [number for number, _, _ in stats.plan([WORKLOADS["W5L"]], THREE, rounds=5)] == [0]
+    assert [number for number, _, _ in stats.plan([WORKLOADS["W7"]], THREE, rounds=3)] == [0, 1, 2]
+
+
+def test_the_points_of_a_curve_are_interleaved_smallest_first_and_the_largest_measured_once() -> None:
+    memory = stats.points(CURVES["memory"], THREE, repeat=2, largest=10**9)
+    assert [(workload.size.workflows, number, name) for number, workload, name in memory] == [
+        (1_000, 0, "durable"), (1_000, 0, "dbos"), (1_000, 0, "restate"),
+        (1_000, 1, "durable"), (1_000, 1, "restate"), (1_000, 1, "dbos"),
+        (10_000, 0, "durable"), (10_000, 0, "restate"), (10_000, 1, "restate"), (10_000, 1, "durable"),
+        (100_000, 0, "durable"), (100_000, 1, "durable"), (1_000_000, 0, "durable"),
+    ]  # fmt: skip
+    assert {(workload.name, workload.driver) for _, workload, _ in memory} == {("W5", "waiting")}
+    assert {workload.limit_s for _, workload, _ in memory} == {CURVES["memory"].limit_s}
+    recovery = stats.points(CURVES["recovery"], ["durable"], repeat=1, largest=1_000)
+    assert [workload.size.steps for _, workload, _ in recovery] == [100, 1_000]
+
+
 def test_a_summary_leaves_out_runs_that_failed() -> None:
     failed = {**record(number=1), "error": "not done within 120 s"}
     summary = stats.summarise([record(steps_per_s=100.0), failed, record(number=2, steps_per_s=300.0)])
@@ -141,10 +161,11 @@ def test_every_workload_and_curve_has_its_driver_its_metric_and_a_bound() -> Non
         assert workload.driver in known
         assert workload.second_driver is None or workload.second_driver in known
         assert set(workload.peers) <= set(PEERS)
-        assert 0 < workload.limit_s <= 300
+        assert 0 < workload.limit_s <= 900
     for curve in CURVES.values():
         assert curve.workload in WORKLOADS
         assert set(curve.until) <= set(PEERS)
+        assert curve.limit_s is None or WORKLOADS[curve.workload].limit_s < curve.limit_s <= 900
 
 
 def test_gaps_and_latencies_are_those_between_bodies() -> None:
@@ -282,17 +303,82 @@ def test_a_study_is_named_like_a_workload_and_writes_a_file_of_its_own(
         say("measuring")
         return {"rounds given": rounds}
 
+    drawn: list[Any] = []
+
+    def draw_studies(found: dict[str, Any], folder: Path) -> list[Path]:
+        drawn.append((list(found), folder))
+        return []
+
+    monkeypatch.setattr(command, "draw_studies", draw_studies)
     monkeypatch.setitem(studies.STUDIES, "W11", studies.Study("W11", "", measure, of_this_machine=False))
     out = tmp_path / "bench.json"
     assert main(["--workloads", "W11", "--rounds", "3", "--out", str(out), "--folder", str(tmp_path / "data")]) == 0
     assert "measuring" in capsys.readouterr().out
     assert not out.exists(), "no engine ran: what is known of engines stays"
+    assert drawn == [(["W11"], tmp_path)]
     document = studies.read_studies(tmp_path)["W11"]
     assert (document["study"], document["values"]) == ("W11", {"rounds given": 3})
     assert "machine" not in document, "it comes out the same on any"
     with pytest.raises(SystemExit):
         main(["--workloads", "W99"])
     assert "W11P" in capsys.readouterr().err
+
+
+def named(*arguments: str) -> tuple[list[str], list[str], list[str], list[str]]:
+    options = command._options(arguments)
+    return options.workloads, options.curves, options.studies, options.traces
+
+
+def test_with_nothing_named_all_is_measured_that_the_page_shows() -> None:
+    workloads, curves, of_studies, of_traces = named()
+    assert workloads == [name for name in WORKLOADS if name != "OPEN"], "which is a curve's alone"
+    assert curves == list(CURVES)
+    text = (Path(__file__).resolve().parents[2] / page.PAGE).read_text()
+    assert {f"(measured-{name.lower()})=" for name in workloads} == {line for line in text.split("\n") if "(measured-" in line[:10]}
+    assert of_studies == ["W10", "W11", "W11P"] and of_traces == ["PROFILE", "COMMIT"]
+
+
+def test_what_is_named_is_measured_and_nothing_else() -> None:
+    assert named("--workloads", "W1,w11,commit") == (["W1"], [], ["W11"], ["COMMIT"])
+    assert named("--curves", "memory") == ([], ["memory"], [], [])
+    assert named("--workloads", "none", "--curves", "all") == ([], list(CURVES), [], [])
+
+
+def canned(workload: Workload, name: str, number: int, folder: Path) -> dict[str, Any]:
+    sizes = {"workflows": workload.size.workflows, "steps": workload.size.steps}
+    return {**record(workload.name, name, number, **{workload.headline: 9.0, "open_s": 9.0}), **sizes}
+
+
+def test_the_figures_are_drawn_beside_the_result_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(command, "run_once", canned)
+    out = tmp_path / "here" / "bench.json"
+    where = ["--peers", "durable", "--out", str(out), "--folder", str(tmp_path / "data")]
+    assert main(["--workloads", "W7", "--curves", "open", "--rounds", "1", "--repeat", "2", *where]) == 0
+    assert {path.name for path in out.parent.iterdir()} == {"bench.json", "w7.svg", "curve-open.svg"}
+    document = json.loads(out.read_text())
+    assert len(document["runs"]) == 1 and len(document["points"]) == 2 * 4 + 1
+    assert stats.faults(document) == []
+
+
+def test_a_result_is_kept_where_nothing_draws_and_where_a_trace_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(document: dict[str, Any], folder: Path) -> None:
+        raise ValueError("no commit can be told")
+
+    monkeypatch.setattr(command, "run_once", canned)
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setitem(traces.TRACES, "PROFILE", lambda document, folder: document.update(profile=[["asyncio", 1.0]]))
+    monkeypatch.setitem(traces.TRACES, "COMMIT", fails)
+    out = tmp_path / "bench.json"
+    where = ["--peers", "durable", "--out", str(out), "--folder", str(tmp_path / "data"), "--rounds", "1"]
+    assert main(["--workloads", "COMMIT,PROFILE,W7", *where]) == 0
+    said = capsys.readouterr().out
+    assert "COMMIT: nothing came of it: no commit can be told" in said and "no figures: matplotlib is not installed" in said
+    document = json.loads(out.read_text())
+    assert document["profile"] == [["asyncio", 1.0]] and len(document["runs"]) == 1
+    assert [path.name for path in tmp_path.glob("*.*")] == ["bench.json"]
 
 
 def test_the_rings_take_turns_and_keys_move_to_the_newcomer_only(monkeypatch: pytest.MonkeyPatch) -> None:
