@@ -19,8 +19,9 @@ grow, shrink    one more node, and later one leaves
 Each kind comes once before any comes twice; one that cannot be done beside what lasts waits until that is taken back. The seed
 decides kinds, times and dice; what the machine makes of them it does not.
 
-**Limits.** One disk is wiped at a time, and the next only when the cluster has let the node back: two empty disks of three are a
-loss that nothing can prevent. Never more than two nodes are down at once, except when all restart.
+**Limits.** A disk is wiped only when nobody lacks a copy: two of three that are gone are a loss that nothing can prevent. A node
+whose leave took too long is still a voter, and is started again, as its last words advise. Never more than two nodes are down at
+once, except when all restart.
 
 Read next: `chaos.cluster`.
 """
@@ -34,7 +35,16 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos.watch import FAILOVER_BOUND_S, Failover, PartialCut, cuts_to_choose, replica_sets, until_taken
+from chaos.watch import (
+    FAILOVER_BOUND_S,
+    Failover,
+    PartialCut,
+    cuts_to_choose,
+    replica_sets,
+    until_taken,
+    until_whole,
+    voters_of,
+)
 
 FAULTS = (
     "kill", "pause", "partition", "partial", "deaf", "loss", "kill two", "isolate", "restart all", "wipe", "grow and shrink",
@@ -243,6 +253,7 @@ class Faults:
 
     async def _wipe(self, nodes: list[str]) -> None:
         (node,) = nodes
+        await until_whole(self.cluster, READY_PATIENCE_S)
         await self.cluster.wipe(node)
         await self._hold(0.2, 3.0)
         await self.cluster.restart(node)
@@ -255,7 +266,11 @@ class Faults:
         leaver = self.draw.choice([*nodes, added])
         self.say(f"{added} has come, {leaver} leaves")
         await self.cluster.leave(leaver)
-        self._left.add(str(leaver))
+        if leaver in await voters_of(self.cluster, self.cluster.running[0]):
+            self.say(f"    {leaver} went before the others could do without it, and comes back")
+            await self.cluster.restart(leaver)
+        else:
+            self._left.add(str(leaver))
         await self.cluster.wait_converged(READY_PATIENCE_S)
 
     # How

@@ -107,15 +107,20 @@ async def replica_sets(cluster: Any, node: str) -> dict[int, tuple[str, ...]]:
 
 
 async def whole_sets(cluster: Any, patience_s: float) -> dict[int, tuple[str, ...]]:
-    """The replica sets, when all that run are the voters, say so, and lack no copy; after ``patience_s``, as they are.
+    """The replica sets, when all that run are the voters, say so, and lack no copy; after ``patience_s``, as they are."""
+    with suppress(TimeoutError):
+        await until_whole(cluster, patience_s)
+    return sets_of(cluster.running)
+
+
+async def until_whole(cluster: Any, patience_s: float) -> None:
+    """Return when all that run are the voters, say so, and lack no copy. Raises `TimeoutError`.
 
     No node tells of copies that it got: so this asks, again and again.
     """
-    with suppress(TimeoutError):
-        async with asyncio.timeout(patience_s):
-            while not await _is_whole(cluster):
-                await asyncio.sleep(ASK_AGAIN_S)
-    return sets_of(cluster.running)
+    async with asyncio.timeout(patience_s):
+        while not await _is_whole(cluster):
+            await asyncio.sleep(ASK_AGAIN_S)
 
 
 async def _is_whole(cluster: Any) -> bool:

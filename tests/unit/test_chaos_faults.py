@@ -30,6 +30,7 @@ class Pretended:
         self.did: list[str] = []
         self.cuts: list[tuple[str, str]] = []
         self.lacking = 0
+        self.hasty = False
         self.dead: set[str] = set()
         self._sets: dict[tuple[str, ...], dict[int, tuple[str, ...]]] = {}
         self._epoch = 1
@@ -68,7 +69,7 @@ class Pretended:
         return {other: DEAD if node in self.dead else ALIVE for other in self.running if other != node}
 
     async def view(self, node: str) -> Any:
-        roles = {name: Role.VOTER for name, state in self.state.items() if state != "left"}
+        roles = {name: Role.VOTER for name, state in self.state.items() if state != "left" or self.hasty}
         return SimpleNamespace(roles=roles, copies=SimpleNamespace(lacking=self.lacking))
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
@@ -109,7 +110,7 @@ class Pretended:
         self._put("resume", node, "running")
 
     async def restart(self, node: str) -> None:
-        assert self.state[node] == "gone"
+        assert self.state[node] == "gone" or (self.hasty and self.state[node] == "left")
         self._put("restart", node, "running")
 
     async def add(self) -> str:
@@ -159,6 +160,24 @@ def test_a_seed_repeats_the_schedule_and_each_kind_comes_once_before_any_comes_t
     assert drawn(1) == drawn(1) != drawn(2)
     for first in range(0, 3 * len(FAULTS), len(FAULTS)):
         assert sorted(drawn(5)[first : first + len(FAULTS)]) == sorted(FAULTS)
+
+
+def test_who_left_and_is_still_a_voter_is_started_again_and_no_disk_is_wiped_while_copies_are_missing() -> None:
+    async def main() -> None:
+        cluster, faults = pretend(1)
+        cluster.hasty = True
+        await faults._do("grow and shrink", ["node-1"])
+        assert cluster.did[-2:] == ["leave", "restart"] and len(cluster.running) == 6 and not faults._left
+        cluster.lacking = 1
+        wiping = asyncio.create_task(faults._do("wipe", ["node-2"]))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert "wipe" not in cluster.did
+        cluster.lacking = 0
+        await wiping
+        assert cluster.did[-2:] == ["wipe", "restart"]
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("seed", range(8))
