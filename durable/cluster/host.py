@@ -90,9 +90,7 @@ class Host:
             most = ReplicatedLog.batch_bytes_max // 2
             raise ValueError(f"value_bytes_max is {node_config.value_bytes_max:,}; in a cluster it is {most:,} at most")
         self._me = NodeId(config.node_id)
-        self.ran_alone = storage.is_single()
-        """Whether it must not hear of others' cluster: its store would be filled with what they have."""
-        self._witness = config.witness
+        self.ran_alone = storage.is_single()  # then it must not hear of a cluster: it would be filled with what others have
         self._address_of = address_of
         self._dropped = transport.dropped
         self.streams: list[EventStream[dict[int, int]]] = []
@@ -114,9 +112,7 @@ class Host:
             if differ:
                 raise JoinRejected(f"the cluster of this folder was born with other settings: {differ}. Give the node the same")
         self.log = ReplicatedLog(self.core, storage.store, syncer, self._post, self)
-        self.engine = Engine(
-            storage, node_config, self.log, clock, entropy, courier=self, elsewhere=self._elsewhere
-        )
+        self.engine = Engine(storage, node_config, self.log, clock, entropy, courier=self, elsewhere=self._elsewhere)
         self.router = Router(ring, self._me)
         self.calls = RpcClient(self.peers)
         local = LocalDesk(self.engine)
@@ -159,7 +155,7 @@ class Host:
 
     def bootstrap(self) -> None:
         """Found a cluster of this node alone. Raises `ClusterError` for a witness."""
-        if self._witness and self.core.roster is None:
+        if not self.core.home.standing and self.core.roster is None:
             raise ClusterError(WITNESS_ALONE)
         self.log.tell(self.core.bootstrap)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from replicacluster import Cluster, cluster_with_data, copies, entries_of_all, join, settle, write
@@ -351,20 +352,25 @@ def test_a_marked_disk_deletes_its_copies_when_the_partition_has_moved_without_i
     assert had - has and not any(cluster["b"].rows(partition) for partition in had - has)
 
 
+def founding_of(cluster: Cluster, name: str) -> Founding:
+    log: Any = SimpleNamespace(core=cluster.core(name))
+    return Founding(log, NodeAddress("127.0.0.1", 1), ran_alone=False, witness=False)
+
+
 def test_a_marked_disk_says_what_can_be_done_when_too_few_are_left_to_let_it_back() -> None:
     cluster = cluster_with_data("a", "b")
     cluster.kill("a")
     cluster.run(2)
     marked(cluster, "a")
     cluster.run(20)
-    founding = Founding(SimpleNamespace(core=cluster.core("a")), NodeAddress("127.0.0.1", 1))  # type: ignore[arg-type]
+    founding = founding_of(cluster, "a")
     why = founding.waits_for({}) or ""
     assert "too few are there" in why and "delete the mark" in why
     cluster = cluster_with_data("a", "b", "c", replace_after_s=1000.0)
     cluster.kill("a")
     cluster.run(2)
     marked(cluster, "a")
-    founding = Founding(SimpleNamespace(core=cluster.core("a")), NodeAddress("127.0.0.1", 1))  # type: ignore[arg-type]
+    founding = founding_of(cluster, "a")
     cluster.run(0.5)
     assert (founding.waits_for({}) or "").endswith("let it back"), "two of three can decide it"
     cluster = cluster_with_data(*"abcde", replace_after_s=1000.0)
@@ -374,7 +380,7 @@ def test_a_marked_disk_says_what_can_be_done_when_too_few_are_left_to_let_it_bac
         cluster.run(2)
         marked(cluster, name)
     cluster.run(0.5)
-    founding = Founding(SimpleNamespace(core=cluster.core(first)), NodeAddress("127.0.0.1", 1))  # type: ignore[arg-type]
+    founding = founding_of(cluster, first)
     assert "delete the mark" in (founding.waits_for({}) or ""), "three of five voters, and one of three copies"
 
 
