@@ -125,6 +125,13 @@ async def fill(node: ClusterNode, first: int, count: int) -> None:
         assert await (await node.submit(doubling, number, workflow_id=f"left-{number}")).result(timeout=20) == 2 * number
 
 
+async def left_behind(folder: Path) -> None:
+    """The folder of a cluster of one, which has stopped."""
+    nodes = Nodes(folder)
+    await nodes.found("left-1")
+    await nodes.close()
+
+
 # --- from what is left
 
 
@@ -209,12 +216,8 @@ async def grow(nodes: Nodes, executions: int) -> None:
 
 def test_a_recovery_says_what_it_cannot_use_and_touches_nothing(tmp_path: Path) -> None:
     async def body() -> None:
-        nodes = Nodes(tmp_path / "a")
-        await nodes.found("left-1")
-        await nodes.close()
-        others = Nodes(tmp_path / "b")
-        await others.found("left-1")
-        await others.close()
+        for cluster in "ab":
+            await left_behind(tmp_path / cluster)
         async with durable.open(tmp_path / "single") as runtime:
             await (await runtime.submit(doubling, 1)).result()
 
@@ -260,12 +263,7 @@ def test_the_command_says_what_came_of_it(tmp_path: Path, capsys: pytest.Capture
 def test_a_folder_that_a_process_of_another_container_holds_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel does not name its process to this one; the lock is there all the same."""
 
-    async def body() -> None:
-        nodes = Nodes(tmp_path)
-        await nodes.found("left-1")
-        await nodes.close()
-
-    run(body)
+    run(partial(left_behind, tmp_path))
     folder = str(tmp_path / "left-1")
     code = f"from durable.storage import open_store; s = open_store({folder!r}); print('held', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -295,12 +293,7 @@ def test_what_is_recovered_is_found_under_the_url_that_was_named(tmp_path: Path,
 
 
 def test_a_recovery_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def body() -> None:
-        nodes = Nodes(tmp_path)
-        await nodes.found("left-1")
-        await nodes.close()
-
-    run(body)
+    run(partial(left_behind, tmp_path))
 
     def full(*_: object) -> None:
         raise StoreError("no space left")
