@@ -217,11 +217,11 @@ def is_held(folder: Path) -> bool:
     if _key(folder) in _held or holder(folder) is not None:
         return True
     try:
-        with (folder / "LOCK").open("r+b") as file:  # not by this process, so that closing it gives up nothing
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (folder / "LOCK").open("rb") as file:  # not held by this process, so that closing it gives up nothing
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # no such file, or not ours to open: nobody who could write has it
+    except FileNotFoundError:
         return False
     return False
 
