@@ -240,11 +240,14 @@ class Unsealed:
 
     def welcome(self, hello: bytes) -> tuple[bytes, Channel]:
         """What the acceptor answers, and its end of the connection."""
-        return self.hello() + bytes(TAG_BYTES), self.enter(b"", hello)
+        return self.hello() + bytes(TAG_BYTES), self._channel(hello)
 
     def enter(self, hello: bytes, welcome: bytes) -> Channel:
         """The caller's end."""
-        return _PlainChannel(_key_id(welcome[:HELLO_BYTES], PLAIN) not in (self._cluster_id, UNNAMED))
+        return self._channel(welcome[:HELLO_BYTES])
+
+    def _channel(self, greeting: bytes) -> _PlainChannel:
+        return _PlainChannel(_key_id(greeting, PLAIN) not in (self._cluster_id, UNNAMED))
 
 
 @dataclass(frozen=True, slots=True)

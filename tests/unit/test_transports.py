@@ -123,6 +123,17 @@ def test_strangers_are_counted_and_not_heard(seals: Any, reason: str) -> None:
     between(body, seals)
 
 
+def test_a_cluster_of_another_name_is_told_who_is_there_and_gets_no_link() -> None:
+    async def body(a: Any, at_a: Any, b: Any, at_b: Any, heard: Heard) -> None:
+        assert await a.ask(at_b, b"who?") == b"heard: who?"
+        with pytest.raises(Unreachable, match=r"not as one of ours \(another cluster\)"):
+            await a.connect(at_b)
+        await counted(b.dropped, "another cluster")
+        assert a.dropped["another cluster"] == 1
+
+    between(body, lambda: (Unsealed("prod"), Unsealed("staging")))
+
+
 def test_a_recorded_datagram_counts_once_and_a_long_one_never() -> None:
     async def body(a: Any, at_a: Any, b: Any, at_b: Any, heard: Heard) -> None:
         recorded = key().seal(b"node-3 is dead")
