@@ -103,6 +103,8 @@ class LocalCluster(Sight):
         self._fields = {**PRESETS[preset], **changes}
         if not fixed.secrets and "cluster_name" not in changes:  # a port that is free now may have been another cluster's node's
             self._fields["cluster_name"] = f"local-{SystemEntropy().random_bytes(4).hex()}"
+        self.cluster_name = str(self._fields.get("cluster_name", fixed.cluster_name))
+        """Which `ask_node`, and other clients than its own, have to say."""
         self._data = Path(data) if data is not None else None
         self._temporary: TemporaryDirectory[str] | None = None
         self._founders: tuple[NodeId, ...] = ()
@@ -122,11 +124,6 @@ class LocalCluster(Sight):
         await self.close()
 
     # What is to be seen, beside what `Sight` shows
-
-    @property
-    def cluster_name(self) -> str:
-        """Its name, which `ask_node` and other clients than its own have to say."""
-        return str(self._fields.get("cluster_name", "durable"))
 
     def store_url(self, node: str) -> str:
         """What a node was given to keep its journals in, as `durable.open` takes it."""

@@ -108,3 +108,10 @@ def test_a_founder_without_its_disk_is_let_in_when_all_other_founders_have_left(
         assert cluster.ring().nodes == ("node-2", "node-3", "node-4")
 
     on_cluster(2, body)
+
+
+def test_without_a_key_each_cluster_has_a_name_of_its_own() -> None:
+    names = [LocalCluster(1).cluster_name for _ in range(2)]
+    assert names[0] != names[1] and "durable" not in names
+    assert LocalCluster(1, cluster_name="shop").cluster_name == "shop"
+    assert LocalCluster(1, secret_key="a-secret-of-the-tests-1").cluster_name == "durable", "the key keeps others away"
