@@ -109,7 +109,7 @@ def site(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure all that the page of measures shows, and draw it, for an hour or two; `-- --workloads W1,W11` only some of it.
+    """Measure all that the page of measures shows, and draw it; `-- --workloads W1,W11` only some of it.
 
     This is `python -m bench`, which lives in tests/bench; `-- --help` says what else it takes. Result files and figures are written
     into .bench/, or beside the file that `-- --out FILE` names. Nothing here writes the page: `python -m bench.page` does.

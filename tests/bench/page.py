@@ -31,8 +31,8 @@ OPENING = f"""\
 # Measures
 
 What durable execution costs, measured. Every number and figure on this page is written by a program from result files
-([`bench.json`](../measures/bench.json) and those beside it). `nox -s bench` measures all of it again, on your machine, which takes
-an hour or two, and leaves the result files and the figures in `.bench/`. With `nox -s bench -- --out {RESULT}` they take
+([`bench.json`](../measures/bench.json) and those beside it). `nox -s bench` measures all of it again, on your machine, run by
+run, and leaves the result files and the figures in `.bench/`. With `nox -s bench -- --out {RESULT}` they take
 the place of those of this page; `PYTHONPATH=tests python -m bench.page {RESULT}` then writes the page. Commands run at the
 root of the repository; those that begin with `PYTHONPATH=tests` want `pip install -e ".[bench,cluster]"`.
 
