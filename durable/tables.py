@@ -28,7 +28,6 @@ class UsageError(Exception):
     """The command line names something that is not there to be run."""
 
 
-
 def put_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
 

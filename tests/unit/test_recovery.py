@@ -38,7 +38,7 @@ from durable.copies.rows import (
 from durable.errors import ClusterError, JoinRejected, StoreError, StoreLocked
 from durable.journal.entries import Status
 from durable.journal.keys import PARTITIONS
-from durable.membership.member import NodeId
+from durable.membership.member import NodeAddress, NodeId
 from durable.storage import InMemoryStore, open_store
 from durable.storage.recovery import Copy, copies_in, furthest, is_sure, recover, writes_of
 
@@ -292,6 +292,14 @@ def test_what_is_recovered_is_found_under_the_url_that_was_named(tmp_path: Path,
     assert main(["recover", "left-1", "--to", "memory:"]) == 2
 
 
+def test_the_name_of_what_is_recovered_is_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(partial(left_behind, tmp_path))
+    synced: list[tuple[Path, bool]] = []
+    monkeypatch.setattr("durable.storage.recovery.sync_names", lambda path: synced.append((path, (tmp_path / "new").exists())))
+    recover([tmp_path / "left-1"], tmp_path / "new")
+    assert synced == [(tmp_path, True)]
+
+
 def test_a_recovery_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(partial(left_behind, tmp_path))
 
@@ -417,13 +425,18 @@ def test_a_store_that_ran_without_a_cluster_founds_one_alone_and_those_who_join_
     run(body)
 
 
+async def beside_another(folder: Path) -> tuple[Nodes, ClusterNode, ClusterNode, list[NodeAddress]]:
+    """A node on a folder in which something ran alone, one on an empty folder, and where they listen."""
+    async with durable.open(folder / "left-1") as runtime:
+        await (await runtime.submit(doubling, 4, workflow_id="left-4")).result()
+    nodes = Nodes(folder)
+    mine, other = nodes.make("left-1"), nodes.make("left-2")
+    return nodes, mine, other, [await node.start() for node in (mine, other)]
+
+
 def test_a_store_that_ran_without_a_cluster_is_not_taken_where_others_take_part(tmp_path: Path) -> None:
     async def body() -> None:
-        async with durable.open(tmp_path / "left-1") as runtime:
-            await (await runtime.submit(doubling, 4, workflow_id="left-4")).result()
-        nodes = Nodes(tmp_path)
-        mine, other = nodes.make("left-1"), nodes.make("left-2")
-        seeds = [await node.start() for node in (mine, other)]
+        nodes, mine, other, seeds = await beside_another(tmp_path)
         with pytest.raises(JoinRejected, match=r"ran without a cluster.*--bootstrap"):
             await mine.join(seeds=seeds)
         await other.bootstrap()
@@ -462,11 +475,7 @@ def test_a_founder_whose_cluster_never_began_is_no_node_of_one(tmp_path: Path) -
         recover([tmp_path / "left-1"], tmp_path / "new")
 
     async def body() -> None:
-        async with durable.open(tmp_path / "left-1") as runtime:
-            await (await runtime.submit(doubling, 4, workflow_id="left-4")).result()
-        nodes = Nodes(tmp_path)
-        mine, other = nodes.make("left-1"), nodes.make("left-2")
-        seeds = [await node.start() for node in (mine, other)]
+        nodes, mine, _, seeds = await beside_another(tmp_path)
         with pytest.raises(JoinRejected, match="ran without a cluster"):
             await mine.join(seeds=seeds)
         await nodes.close()
