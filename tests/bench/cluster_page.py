@@ -71,7 +71,7 @@ def _simulated(document: Values) -> str:
             f"SWIM, section 4.1: an infection needs a number of periods that grows with log n. Measured, each doubling of the "
             f"members costs {slope * 0.6931:.2f} s; the band is the fastest and the slowest of the runs.\n",
             figure("w11-spread.svg", "Seconds until the last member has heard one piece of news, against the number of members"),
-            _contract(values),
+            _agreement(values),
             "### Who is called dead and is not\n",
             _false_deaths(values),
         ]
@@ -90,7 +90,7 @@ def _detection_table(points: Sequence[Values]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _contract(values: Values) -> str:
+def _agreement(values: Values) -> str:
     lines = [
         "### From a SIGKILL to agreement, from a start to being seen\n",
         "Simulated seconds until the last survivor holds the dead one dead (the least is the suspicion's minimum, 5 s at the "

@@ -1,7 +1,7 @@
 """Drivers for `durable` alone: a long journal replayed, a full store opened, and a busy loop beside the
 flush.
 
-The busy loop is the watch kept on a real fault of prototypes: a thread that only flushes needs the GIL
+The busy loop is the watch kept on a real fault: a thread that only flushes needs the GIL
 after each fsync, and a loop that is always runnable gives it up only every switch interval (5 ms), so that
 a step takes 5 ms instead of 0.3.
 """

@@ -1,7 +1,7 @@
 """What is measured, as data: one row a workload, one row a curve; and what `durable` must reach.
 
 A workload is a size, a driver (a name in `bench.drive.DRIVERS`) and the one metric that the table shows;
-everything else that a driver returns is kept in the JSON. Sizes and goals are those of the design's table, so that
+everything else that a driver returns is kept in the JSON. Sizes and goals stay as they are, so that
 figures of different days compare; `goals` judges by them.
 
 To add one: a row here, and a driver if none of the present ones does it.

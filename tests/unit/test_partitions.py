@@ -50,7 +50,7 @@ def test_every_key_of_a_partition_has_the_same_nodes(key: str) -> None:
 
 
 def test_256_partitions_on_ten_nodes_stay_within_half_of_the_mean() -> None:
-    """The contract's figure for node-1..node-10: max/mean at most 1.5."""
+    """The bound of chapter 5 for node-1..node-10: max/mean at most 1.5."""
     ring = ten()
     key_of = {partition_of(f"k{i}"): f"k{i}" for i in range(5_000)}
     assert len(key_of) == PARTITIONS

@@ -135,7 +135,7 @@ def test_a_join_moves_one_key_in_n_plus_one() -> None:
 
 
 def test_ten_nodes_spread_within_a_quarter_of_the_mean() -> None:
-    """The contract's figure: node-1..node-10, max/mean at most 1.25 (the exact share of the circle, not a
+    """A bound for plain names: node-1..node-10, max/mean at most 1.25 (the exact share of the circle, not a
     sample).
     """
     positions = list(ten())

@@ -7,7 +7,7 @@ import pytest
 from durable.membership.tuning import Tuning
 
 
-def test_the_defaults_are_the_contracts() -> None:
+def test_the_defaults_are_these() -> None:
     tuning = Tuning()
     assert (tuning.interval_s, tuning.suspect_timeout_s, tuning.dead_timeout_s) == (1.0, 5.0, 30.0)
     assert (tuning.exchange_interval_s, tuning.helpers, tuning.gossip_fanout) == (30.0, 3, 3)
