@@ -92,8 +92,13 @@ class Logs:
 
     def _was_applied(self, machine: Machine, number: int, index: int, fresh: dict[bytes, bytes | None]) -> None:
         state = self._state(machine, number, fresh)
-        applied, at = self._applied.setdefault(number, Counter()), (state.generation, state.log_epoch)
-        applied[at] = max(applied[at], index)
+        applied = self._applied.setdefault(number, Counter())
+        # The first row of a generation names no epoch yet: what it applies was committed in the epoch of the log before it, or came
+        # as a snapshot from one who had applied it.
+        epoch = state.log_epoch if state.log_epoch != ZERO else self._state(machine, number).log_epoch
+        if epoch != ZERO or index > max(applied.values(), default=0):
+            at = state.generation, epoch
+            applied[at] = max(applied[at], index)
         for generation, begun in self._begun.get(number, {}).items():
             if state.generation < generation and index > begun:
                 facts = (f"partition {number}", f"index {index} in generation {state.generation}", f"{generation} began at {begun}")
