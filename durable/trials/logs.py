@@ -135,7 +135,8 @@ class Logs:
         for index, entry in entries:
             if index <= state.base:
                 continue
-            before = fresh.get(log_key(number, index - 1)) or machine.disk.get(log_key(number, index - 1))
+            at = log_key(number, index - 1)
+            before = fresh[at] if at in fresh else machine.disk.get(at)
             if before is not None and is_seal(before) and number != ROSTER and state.generation < decode_seal(before).version:
                 facts = (f"partition {number}", f"entry {index}", f"generation {state.generation}", decode_seal(before).version)
                 raise LawBroken("nothing behind a seal", self._world, machine.name, *facts)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from durable.copies.messages import Epoch, Members
-from durable.copies.rows import Seal, State, applied_row, encode_row, log_key, state_key
+from durable.copies.rows import Seal, State, applied_row, encode_entry, encode_row, log_key, state_key
 from durable.membership.member import NodeId
 from durable.sim.checks import LawBroken
 from durable.sim.process import Machine
@@ -22,6 +23,7 @@ OLD: Members = {A: b"1", B: b"2", C: b"3"}
 NEW: Members = {B: b"2", C: b"3", D: b"4"}
 FIRST, LATE, SECOND = (1, A), (2, C), (3, B)
 SEAL = encode_row(Seal(2, NEW))
+PUT = encode_entry([(b"k", b"v")])
 
 Writes = Callable[..., None]
 
@@ -32,17 +34,18 @@ def writes() -> Writes:
     logs = Logs(cast(SimWorld, SimpleNamespace(seed=0, now=0.0)))
     disks: dict[str, dict[bytes, bytes]] = {}
 
-    def write(name: NodeId, state: State, *entries: bytes, applied: int | None = None) -> None:
+    def write(name: NodeId, state: State, *entries: bytes, applied: int | None = None, gone: Sequence[int] = ()) -> None:
         disk = disks.setdefault(name, {})
         machine = SimpleNamespace(name=name, disk=SimpleNamespace(get=disk.get, rows=lambda prefix: rows(disk, prefix)))
-        batch: dict[bytes, bytes] = {state_key(PARTITION): encode_row(state)}
+        batch: dict[bytes, bytes | None] = {log_key(PARTITION, index): None for index in gone}
+        batch[state_key(PARTITION)] = encode_row(state)
         batch |= {log_key(PARTITION, state.base + 1 + at): entry for at, entry in enumerate(entries)}
         if applied is not None:
-            key, value = applied_row(PARTITION, applied)
-            assert value is not None
-            batch[key] = value
-        logs.written(cast(Machine, machine), {**batch})
-        disk.update(batch)
+            batch |= [applied_row(PARTITION, applied)]
+        logs.written(cast(Machine, machine), batch)
+        disk.update({key: value for key, value in batch.items() if value is not None})
+        for index in gone:
+            del disk[log_key(PARTITION, index)]
 
     return write
 
@@ -81,3 +84,15 @@ def test_what_one_alone_applied_before_there_was_an_epoch_is_in_every_epoch(writ
     writes(A, State(1, OLD, ready=True), applied=1)
     with pytest.raises(LawBroken, match="every later owner has it"):
         writes(C, old(LATE))
+
+
+def test_a_seal_that_the_same_batch_takes_away_is_not_in_front_of_anything(writes: Writes) -> None:
+    """Found by seed 92006083: a deposed owner's own seal was dropped as it took the log that the others had gone on with."""
+    writes(A, old(FIRST), PUT, SEAL)
+    writes(B, old(SECOND), PUT, PUT, PUT)
+    writes(A, replace(old(SECOND), base=2), PUT, gone=(1, 2))
+
+
+def test_nothing_follows_a_seal_in_its_generation(writes: Writes) -> None:
+    with pytest.raises(LawBroken, match="nothing behind a seal"):
+        writes(A, old(FIRST), SEAL, PUT)
