@@ -98,11 +98,12 @@ def _rebuild(failure: Failure) -> Exception:
     if not failure.rebuildable:
         return FunctionFailed(failure.error_type, failure.message)
     try:
-        error = _find_class(failure.module, failure.qualname)(*ANY.decode(failure.args_json))
+        found = _find_class(failure.module, failure.qualname)
+        if not (isinstance(found, type) and issubclass(found, Exception)):  # a journal must not be able to call what it likes
+            raise TypeError(f"{failure.module}.{failure.qualname} is not the class of an exception")
+        return found(*ANY.decode(failure.args_json))
     except (ImportError, AttributeError, TypeError, EncodingError, msgspec.MsgspecError) as problem:
         raise ReplayError(
             f"the journal holds an exception of type {failure.error_type}, which cannot be built any more ({problem}). "
             "Nothing is lost: deploy code that has the class again, and the execution goes on."
         ) from problem
-    assert isinstance(error, Exception)
-    return error

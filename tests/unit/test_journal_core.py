@@ -179,10 +179,37 @@ def test_an_exception_comes_back_as_its_class_or_as_text() -> None:
     assert isinstance(chained.__cause__, ValueError)
 
 
+MARKS: list[object] = []
+
+
+def mark(*args: object) -> Exception:
+    MARKS.append(args)
+    return ValueError(*args)
+
+
+class Mark:
+    def __init__(self, *args: object) -> None:
+        MARKS.append(args)
+
+
+class Stops(BaseException):
+    def __init__(self, *args: object) -> None:
+        MARKS.append(args)
+
+
 def test_a_class_that_is_gone_is_an_operators_matter() -> None:
     gone = Failure("no.such.module", "Gone", "text", b"[]", rebuildable=True)
     with pytest.raises(ReplayError, match="deploy code that has the class"):
         failures.rebuild(gone)
+
+
+@pytest.mark.parametrize("name", ["mark", "Mark", "MARKS.append", "Stops"])
+def test_a_journal_that_names_no_exception_calls_nothing(name: str) -> None:
+    """A journal may come from elsewhere, to be replayed. What it names is built only if it is the class of an exception."""
+    foreign = Failure(__name__, name, "text", b'["called"]', rebuildable=True)
+    with pytest.raises(ReplayError, match="is not the class of an exception"):
+        failures.rebuild(foreign)
+    assert MARKS == []
 
 
 @pytest.mark.parametrize("attempted_json", [b"[7]", b"[8]"])
