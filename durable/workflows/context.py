@@ -137,13 +137,14 @@ class Context:
 
     @property
     def random(self) -> random.Random:
-        """A generator seeded by the execution: the same numbers on every replay."""
+        """A generator seeded by the execution: the same numbers on every replay, and in a fork. Not for secrets: whoever knows an
+        idempotency key of the run can compute them."""
         if self._random is None:
             self._random = random.Random(self._seed)
         return self._random
 
     def uuid4(self) -> uuid.UUID:
-        """A random UUID, the same on every replay."""
+        """A random UUID, the same on every replay, and in a fork. Not a secret, as `random` is none."""
         if self._uuids is None:
             self._uuids = random.Random(f"{self._seed}/uuid")
         return uuid.UUID(int=self._uuids.getrandbits(128), version=4)

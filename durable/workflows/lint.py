@@ -26,7 +26,7 @@ INSTEAD: dict[str, str] = {
     "uuid.uuid1": "ctx.uuid4()",
     "uuid.uuid4": "ctx.uuid4()",
     "uuid4": "ctx.uuid4()",
-    "os.urandom": "ctx.random",
+    "os.urandom": "a function, called through ctx.call",
     "open": "a function, called through ctx.call",
     "input": "ctx.receive(…)",
     "asyncio.to_thread": "a function, called through ctx.call",
@@ -35,7 +35,7 @@ INSTEAD: dict[str, str] = {
 }
 MODULES: dict[str, str] = {
     "random": "ctx.random",
-    "secrets": "ctx.random",
+    "secrets": "a function, called through ctx.call",
     "requests": "a function, called through ctx.call",
     "httpx": "a function, called through ctx.call",
     "socket": "a function, called through ctx.call",
