@@ -34,7 +34,8 @@ from durable.workflows.definition import _CURRENT, Call, Function
 from durable.workflows.operation import Operation
 
 DURABLE_BACKOFF_MS = 1_000
-"""A shorter wait before the next attempt stays in memory; a longer one is a timer row, so the execution can be parked."""
+"""A shorter wait before the next attempt stays in memory; a longer one is a timer row, so the execution can be parked. With
+``once`` each is a row, which tells after a crash whether the next attempt had begun."""
 
 
 class Caller(Protocol):

@@ -71,7 +71,8 @@ class Calls:
         batch = self._engine.batch(execution)
         execution.record_attempt(attempt, batch)
         wait_ms = attempt.next_at_ms - execution.now_ms()
-        if wait_ms >= DURABLE_BACKOFF_MS and execution.machine is not None:
+        by_timer = wait_ms >= DURABLE_BACKOFF_MS or operation.payload.function.once
+        if by_timer and execution.machine is not None:
             execution.working.pop(attempt.sequence_number, None)
             operations.back_off(execution, attempt.sequence_number, attempt.next_at_ms, batch)
             batch.effects.append((self._engine.settle, execution))

@@ -41,10 +41,10 @@ def take_up(
     if number in execution.calls:  # it was paused, and this call still runs: its answer comes, and a retry is of this operation
         execution.calls[number].operation = execution.working[number] = pending
         return
-    last = execution.attempts.get(number)
-    if kind is EntryType.CALL and last is not None and _waits_for_retry(execution, last, storage, now_ms):
+    last, once = execution.attempts.get(number), kind is EntryType.CALL and pending.payload.function.once
+    if kind is EntryType.CALL and last is not None and _waits_for_retry(execution, last, once, storage, now_ms):
         back_off(execution, number, last.next_at_ms, batch)
-    elif kind is EntryType.CALL and pending.payload.function.once:
+    elif once:
         unknown = OutcomeUnknown(
             f"{command.name} (entry {number}) was started and its result was never recorded: the process died, or this "
             "node lost it. It may have happened or not. It is declared once=True, so it is not run again."
@@ -59,12 +59,12 @@ def take_up(
     # other SENDs and CHILDs are under way: their envelopes are in the outbox, or were accepted
 
 
-def _waits_for_retry(execution: Execution, last: Attempt, storage: NodeStorage, now_ms: int) -> bool:
-    """Whether the next attempt has not begun: it is not due, or the timer that begins it has not fired."""
+def _waits_for_retry(execution: Execution, last: Attempt, once: bool, storage: NodeStorage, now_ms: int) -> bool:
+    """Whether the next attempt has not begun: it is not due, or the timer that begins it has not fired. With ``once`` the timer
+    alone tells, and there is one for every wait: this clock may be behind the one by which the attempt began."""
     number, fire_at_ms = last.sequence_number, last.next_at_ms
-    return fire_at_ms > now_ms or storage.has(
-        keys.timer(execution.partition, fire_at_ms, execution.workflow_id, execution.run, number)
-    )
+    timer = keys.timer(execution.partition, fire_at_ms, execution.workflow_id, execution.run, number)
+    return (not once and fire_at_ms > now_ms) or storage.has(timer)
 
 
 def back_off(execution: Execution, number: int, next_at_ms: int, batch: PartitionBatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -19,11 +20,13 @@ from durable import (
     Status,
     StoreClosed,
     WorkflowCancelled,
+    current_call,
     function,
     workflow,
 )
 from durable.journal import keys
 from durable.storage import InMemoryStore
+from durable.world import SystemClock
 
 
 @workflow("stops-echo")
@@ -305,6 +308,62 @@ async def test_a_once_function_that_waits_for_its_next_attempt_is_not_unknown_af
     await runtime.close()
     async with await open_node(store) as again:
         assert await again.handle("s8").result(timeout=10) == 2
+
+
+@asynchronous
+@pytest.mark.parametrize("delay_s", [0.3, 1.1], ids=["a short wait", "a long wait"])
+async def test_a_once_function_that_began_its_next_attempt_is_unknown_on_a_clock_that_is_behind(delay_s: float) -> None:
+    """Whether an attempt has begun is not for the clock to say: another machine's may be behind, or this one's be set back."""
+    gate = Gate()
+
+    @function(f"stops-once-behind-{delay_s}", once=True, retry=RetryPolicy(initial_delay=delay_s, jitter=0.0, max_attempts=3))
+    async def body() -> int:
+        if current_call().attempt == 1:
+            raise ValueError("refused, for certain")
+        return await gate.wait()
+
+    @workflow(f"stops-once-behind-flow-{delay_s}")
+    async def flow(ctx: Context) -> str:
+        try:
+            return str(await ctx.call(body))
+        except OutcomeUnknown:
+            return "unknown"
+
+    log = held()
+    runtime = await open_node(log=log)
+    await runtime.submit(flow, workflow_id="s10")
+    await gate.entered()
+    store = log.survivors()
+    await runtime.close()
+    behind = SystemClock(wall=lambda: time.time() - 3600)
+    async with await open_node(store, clock=behind) as again:
+        assert await again.handle("s10").result(timeout=5) == "unknown"
+    assert gate.runs == 1
+
+
+@asynchronous
+async def test_a_once_function_that_waits_for_a_moment_is_not_unknown_after_a_crash() -> None:
+    tries: list[int] = []
+
+    @function("stops-once-moment", once=True, retry=RetryPolicy(initial_delay=0.3, jitter=0.0, max_attempts=3))
+    async def body() -> int:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ValueError("refused, for certain")
+        return len(tries)
+
+    @workflow("stops-once-moment-flow")
+    async def flow(ctx: Context) -> int:
+        return await ctx.call(body)
+
+    log = held()
+    runtime = await open_node(log=log)
+    await runtime.submit(flow, workflow_id="s11")
+    await until(lambda: "s11" in runtime._engine.live and runtime._engine.live["s11"].timers, "the wait for the next attempt")
+    store = log.survivors()
+    await runtime.close()
+    async with await open_node(store) as again:
+        assert await again.handle("s11").result(timeout=5) == 2
 
 
 @asynchronous
