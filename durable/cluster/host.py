@@ -323,6 +323,7 @@ class Host:
             self.engine.drop(partition, NotOwner(partition))
         await self.engine.close()
         await self.log.close()
+        self.calls.end("this node is closed. What was submitted goes on elsewhere; what was under way may have been done")
         await self.peers.close()
 
 

@@ -513,3 +513,37 @@ def test_a_port_that_another_cluster_has_now_answers_for_nobody() -> None:
                 await second.close()
 
     asyncio.run(run())
+
+
+def test_a_client_asks_no_node_that_keeps_nothing() -> None:
+    """It would not answer, and its silence would count as "perhaps"."""
+
+    async def body(nodes: list[ClusterNode]) -> None:
+        bare = ClusterNode(ClusterConfig.lan("bare", bind_address="127.0.0.1:0"))
+        await bare.start()
+        seed = nodes[0].members()[0].address
+        await bare.join(seeds=[seed])
+        async with ClusterClient([seed]) as client:
+            while len(await client.members()) < 4:
+                await asyncio.sleep(0)
+            assert sorted(client._router.ring.nodes) == ["host-1", "host-2", "host-3"]
+        await bare.close()
+
+    with_nodes(3, body)
+
+
+def test_who_waits_at_a_node_for_another_is_told_when_it_is_closed_and_it_dials_no_more() -> None:
+    async def body(nodes: list[ClusterNode]) -> None:
+        here = nodes[0]
+        numbers = (f"elsewhere-{number}" for number in range(1_000))
+        ids = [name for name in numbers if here.owner(name) not in (None, here.config.node_id)][:8]
+        handles = [await here.submit(answering, workflow_id=name) for name in ids]
+        waiting = [asyncio.create_task(handle.result()) for handle in handles]
+        while sum(len(node._host.server) for node in nodes[1:]) < len(ids):
+            await asyncio.sleep(0)
+        await here.leave()
+        for ended in await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5.0):
+            assert isinstance(ended, DurableError), ended
+        assert len(here._transport._streams.links) == 0
+
+    with_nodes(3, body)
