@@ -200,7 +200,7 @@ class ClusterClient(Face):
                 live[member.node_id] = member
         roles = [(node, role) for view in views for node, role in view.roles.items()]
         passive = {node for node, role in roles if role is Role.WITNESS}
-        passive |= live.keys() - {node for node, role in roles if role is not Role.MEMBER}  # it keeps no journals, and would not answer
+        passive |= live.keys() - {node for node, role in roles if role is not Role.MEMBER}  # they keep nothing, and say nothing
         self._router.ring.hold(dict.fromkeys(sorted(live.keys() - passive or live)))
         gone = {node: member for node, member in self._known.items() if node not in live}
         self._known = dict([*gone.items(), *live.items()][-KNOWN_MAX:])
