@@ -76,6 +76,13 @@ class Diverged(BaseException):
     """Leaves code that does not match its journal. Not an `Exception`: going on would only add confusion."""
 
 
+def _goes_on_as_new(error: BaseException | None) -> bool:
+    """Also from inside a `TaskGroup`, which puts whatever leaves it into a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(ContinueAsNew)[1] is None
+    return isinstance(error, ContinueAsNew)
+
+
 class WorkflowMachine:
     """One run of one workflow.
 
@@ -115,6 +122,9 @@ class WorkflowMachine:
         self.divergence: ReplayError | None = None
         self.context: Context = Context(self)
         self._root: asyncio.Task[Any] | None = None
+        self._ending: Outcome | None = None
+        """How the root ended, while tasks that it left clean up."""
+        self._left = 0
         self._returned: Outcome | None = None
 
     # --- driving
@@ -201,22 +211,37 @@ class WorkflowMachine:
         if not self._root.done():
             self._root.cancel()
             return
-        if self._returned is not None and self._returned.next_input_json is not None:
-            self._returned = Outcome(Status.CANCELLED)  # it would go on as a new run, which nobody wants any more
+        ending = self._returned or self._ending
+        if ending is not None and ending.next_input_json is not None:  # it would go on as a new run, which nobody wants any more
+            self._ending = Outcome(Status.CANCELLED)
+            self._returned = self._returned and self._ending
         self._cancel_children()
 
     # --- the end of a run
 
     def _root_done(self, root: asyncio.Task[Any]) -> None:
+        """As under `asyncio.run`: tasks that it left are cancelled, and the run ends when they have cleaned up."""
         if self.loop.dead or self.divergence is not None:
             return
-        self._return(self._outcome_of(root))
+        self._ending = self._outcome_of(root)
+        left = [task for reference in self.loop.tasks if (task := reference()) is not None and not task.done()]
+        self._left = len(left)
+        for task in left:
+            task.add_done_callback(self._left_done, context=contextvars.Context())
+            task.cancel()
+        if not left:
+            self._return(self._ending)
+
+    def _left_done(self, task: asyncio.Task[Any]) -> None:
+        self._left -= 1
+        if self._left == 0 and self._ending is not None and not self.loop.dead and self.divergence is None:
+            self._return(self._ending)
 
     def _outcome_of(self, root: asyncio.Task[Any]) -> Outcome:
         if root.cancelled():
             return Outcome(Status.CANCELLED)
         error = root.exception()
-        if isinstance(error, ContinueAsNew):
+        if _goes_on_as_new(error):
             return Outcome(Status.RUNNING, next_input_json=self.next_input_json)
         if error is not None:
             return Outcome(Status.FAILED, error=failures.record(error))
@@ -226,7 +251,7 @@ class WorkflowMachine:
             return Outcome(Status.FAILED, error=failures.record(problem))
 
     def _return(self, outcome: Outcome) -> None:
-        """The code is done: tasks that it left are cancelled, and only attached children are waited for."""
+        """The code is done: what it still asks for is refused, and only attached children are waited for."""
         if self._returned is not None:
             return
         self._returned = outcome

@@ -45,7 +45,7 @@ class Saga:
     ) -> bool:
         if error is None or not _is_failure(error):
             return False
-        failures = await self._roll_back()
+        failures, cancelled = await self._roll_back()
         if failures:
             names = ", ".join(name for name, _ in failures)
             raise SagaRollbackFailed(
@@ -53,16 +53,26 @@ class Saga:
                 f"{type(error).__name__}: {error}. The others ran; what these should have undone still stands.",
                 tuple(failures),
             ) from error
+        if cancelled is not None:
+            raise cancelled
         return False
 
-    async def _roll_back(self) -> list[tuple[str, BaseException]]:
+    async def _roll_back(self) -> tuple[list[tuple[str, BaseException]], asyncio.CancelledError | None]:
+        """All of it, also when it is cancelled meanwhile: that is told when all is undone."""
         failures: list[tuple[str, BaseException]] = []
+        cancelled: asyncio.CancelledError | None = None
         for f, args, kwargs in reversed(self._compensations):
             try:
-                await self._context.call(f, *args, **kwargs)
+                undoing = self._context.call(f, *args, **kwargs)
+                while not undoing.done():
+                    try:
+                        await asyncio.shield(undoing)
+                    except asyncio.CancelledError as error:
+                        cancelled = error
+                undoing.result()
             except Exception as error:
                 failures.append((f if isinstance(f, str) else f.name, error))
-        return failures
+        return failures, cancelled
 
 
 def _is_failure(error: BaseException) -> bool:
