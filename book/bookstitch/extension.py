@@ -13,6 +13,7 @@ Read next: `check`, the same rules without a build.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,8 @@ def on_config(app: Sphinx, config: Config) -> None:
     if settings.notebooks.is_relative_to(app.srcdir):
         # the notebooks are parts of pages, not pages
         config.exclude_patterns.append(settings.name(settings.notebooks) + "/**")
+    own = [str(folder) for folder in settings.python_path]  # for directives: what notebooks import, they import
+    sys.path[:] = [*own, *(entry for entry in sys.path if entry not in own)]
     app.bookstitch_settings = settings  # type: ignore[attr-defined]
 
 

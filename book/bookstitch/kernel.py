@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
-from bookstitch.settings import Settings
+from bookstitch.settings import Settings, pythonpath
 
 NAME = "python3"
 
@@ -57,10 +57,8 @@ class OwnKernel(AsyncKernelManager):
 
 def own_kernel(settings: Settings) -> type[OwnKernel]:
     """The manager's class for one book (papermill takes a class and makes the instance itself)."""
-    folders = [str(s.parent) for s in settings.sources if (s / "__init__.py").exists()]
-    path = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
     ipython = settings.cache / "ipython"  # an empty profile
-    environment = {"IPYTHONDIR": str(ipython), **({"PYTHONPATH": path} if path else {})}
+    environment = {"IPYTHONDIR": str(ipython), **pythonpath(settings.python_path)}
     return type("BookKernel", (OwnKernel,), {"environment": environment})
 
 

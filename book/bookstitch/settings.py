@@ -8,7 +8,7 @@ Read next: `demos`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,32 @@ class Settings:
         options = {key[len(prefix) :]: value for key, value in config.items() if key.startswith(prefix)}
         return cls.make(root.resolve(), root.resolve() / "_build", options)
 
+    @property
+    def python_path(self) -> tuple[Path, ...]:
+        """From which folders the sources are imported, by notebooks, commands and directives alike."""
+        found = [importable_from(source) for source in self.sources]
+        return tuple(dict.fromkeys(folder for folder in found if folder is not None))
+
     def name(self, path: Path) -> str:
         """A path as messages show it: relative to the book, with forward slashes, on every machine the same."""
         return Path(os.path.relpath(path, self.root)).as_posix()
+
+
+def importable_from(source: Path) -> Path | None:
+    """The folder above a package or module; a folder that holds packages (`src`) is its own; None for anything else."""
+    if source.is_file() and source.suffix != ".py":
+        return None
+    folder = source.parent if source.is_file() else source
+    if not (folder / "__init__.py").exists():
+        if (folder / "src").is_dir():
+            folder /= "src"
+        return folder if any(folder.glob("*.py")) or any(folder.glob("*/*.py")) else None
+    while (folder / "__init__.py").exists():
+        folder = folder.parent
+    return folder
+
+
+def pythonpath(folders: Iterable[Path]) -> dict[str, str]:
+    """The variable PYTHONPATH for another process: the folders in front of what it has already; empty for none."""
+    entries = [*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(entries)} if entries else {}

@@ -71,6 +71,30 @@ def test_a_source_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
         settings(tmp_path, sources=["library"])
 
 
+@pytest.mark.parametrize(
+    ("source", "folder"),
+    [
+        ("library", "."),
+        ("library/inner", "."),
+        ("library/inner/module.py", "."),
+        ("single.py", "."),
+        ("project", "project/src"),
+        ("project/src", "project/src"),
+        ("data", None),
+        ("data/rows.json", None),
+    ],
+)
+def test_a_source_is_imported_from_the_folder_above_it(tmp_path: Path, source: str, folder: str | None) -> None:
+    for name in (
+        "library/__init__.py", "library/inner/__init__.py", "library/inner/module.py", "single.py", "data/rows.json",
+        "project/src/shop/__init__.py",
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    expected = () if folder is None else ((tmp_path / folder).resolve(),)
+    assert settings(tmp_path, sources=[source, source]).python_path == expected
+
+
 def key(root: Path, **options: Any) -> str:
     chosen = settings(root, **options)
     return demo_digest(discover(chosen)[1], common_digest(chosen))

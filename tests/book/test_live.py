@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,24 @@ import pytest
 pytest.importorskip("jupyter_book", reason="the extra `book` is not installed")
 
 from bookmaker import Book
+from bookstitch import terminal
 from bookstitch.terminal import Command, TerminalError, parse, session
 from bookstitch.wrap import on_page, wrapped
 
 
 def run(folder: Path | None, *lines: str) -> str:
     return session(parse(list(lines)), folder)
+
+
+# A program whose child holds its output for ever; the words behind it say how it goes on, and whether the child is of its session.
+STARTS = """
+import os, signal, subprocess, sys
+own = "session" in sys.argv
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=own)
+print("started", child.pid)
+if "wait" in sys.argv:
+    signal.pause()
+"""
 
 
 @pytest.fixture
@@ -27,6 +41,8 @@ def programs(tmp_path: Path) -> Path:
     (folder / "fails.py").write_text("import sys\nprint('no')\nsys.exit(3)\n")
     (folder / "leaks.py").write_text("import tempfile\nprint(tempfile.gettempdir() + '/abc')\n")
     (folder / "where.py").write_text("print(__file__)\n")
+    (folder / "many.py").write_text("for n in range(100):\n    print('line', n)\nopen(1, 'wb').write(b'\\xff')\n1 / 0\n")
+    (folder / "starts.py").write_text(STARTS)
     return folder
 
 
@@ -56,7 +72,8 @@ def test_the_folder_s_own_path_is_left_out(programs: Path) -> None:
         (["python fails.py"], "ended with status 3"),
         (["python steps.py", "@fails"], "ended with status 0"),
         (["python steps.py", "@kill step 9"], "never printed 'step 9'"),
-        (["no-such-program"], "cannot be run"),
+        (["no-such-program"], "cannot be run: No such file"),
+        (["python -c 'print(1)"], "cannot be run: No closing quotation"),
         (["python leaks.py"], "a path of this machine"),
     ],
 )
@@ -67,6 +84,51 @@ def test_a_session_that_goes_otherwise_is_an_error(programs: Path, lines: list[s
 
 def test_a_failure_can_be_expected(programs: Path) -> None:
     assert run(programs, "python fails.py", "@fails") == "$ python fails.py\nno\n"
+
+
+def test_what_a_command_has_started_ends_with_it(programs: Path) -> None:
+    assert "started" in run(programs, "python starts.py")
+    assert run(programs, "python starts.py wait", "@kill started").endswith("\nKilled\n")
+
+
+def test_a_command_that_takes_too_long_ends_with_all_that_it_started(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "TIMEOUT_S", 2.0)
+    with pytest.raises(TerminalError, match="took more than 2 s; it printed:\nstarted"):
+        run(programs, "python starts.py wait")
+    with pytest.raises(TerminalError, match="took more than 2 s"):
+        run(programs, "python starts.py wait", "@kill never said")
+
+
+def test_a_process_that_hides_from_the_end_of_its_command_is_an_error(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "DRAIN_S", 0.5)
+    with pytest.raises(TerminalError, match="left a process behind") as caught:
+        run(programs, "python starts.py session")
+    os.kill(int(str(caught.value).split()[-1]), signal.SIGKILL)
+
+
+def test_output_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "OUTPUT_CHARS_MAX", 5000)
+    for program in ("while True: print(\\'word\\')", "while True: print(\\'word\\', end=\\'\\')"):
+        with pytest.raises(TerminalError, match="printed more than 5000 characters") as caught:
+            run(None, f"python -c '{program}'".replace("\\'", '"'))
+        assert len(str(caught.value)) < 1000
+
+
+def test_a_message_quotes_the_end_of_the_output(programs: Path) -> None:
+    with pytest.raises(TerminalError) as caught:
+        run(programs, "python many.py")
+    assert "line 99" in str(caught.value) and "line 50" not in str(caught.value)
+    assert "\n\ufffd" in run(programs, "python many.py", "@fails"), "bytes that are no text are replaced"
+
+
+def test_a_session_notices_every_file_that_it_may_read(programs: Path) -> None:
+    names = {path.name for path in programs.iterdir()}
+    for name in ("node.env", "sub/rows.json", "__pycache__/a.pyc", ".git/index", "_build/index.html"):
+        (programs / name).parent.mkdir(exist_ok=True)
+        (programs / name).touch()
+    assert {path.name for path in terminal.files(programs)} == names | {"node.env", "rows.json"}
 
 
 @pytest.mark.parametrize("lines", [["@kill x"], ["python a.py", "@stop"], ["python a.py", "@kill"], ["a", "@fails soon"]])
@@ -113,10 +175,25 @@ def test_a_page_shows_a_session_a_figure_and_a_table_of_the_code(book: Book) -> 
 
 
 @pytest.mark.slow
+def test_directives_import_the_library_that_notebooks_import(book: Book) -> None:
+    library = book.root / "src" / "shop"
+    library.mkdir(parents=True)
+    table = "=====  ====\nword   is\n=====  ====\nowned  here\n=====  ====\n"
+    (library / "__init__.py").write_text(f'"""The shop.\n\n{table}"""\nWORD = "ours"\n')
+    book.configure(sources=["src"])
+    session = '```{terminal}\npython -c "import shop; print(shop.WORD)"\n```'
+    book.page("index", f"# Page\n\n{session}\n\n```{{doctable}} shop\n```\n")
+    built = book.build("-W", "-n", "--keep-going")
+    assert built.status == 0, built.text
+    assert "ours" in book.html() and "owned" in book.html()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("```{terminal}\npython -c 1/0\n```", "index.md:3: 'python -c 1/0' ended with status 1"),
+        ("```{terminal}\n:folder: nowhere\npython\n```", "index.md:3: there is no folder nowhere"),
         ("```{drawn} durable.notebook.no_such_figure\n```", "no_such_figure"),
         ("```{drawn} nowhere.figure\n:folder: .\n```", "index.md:3: nowhere.figure: FileNotFoundError"),
         ("```{doctable} durable.world\n```", "its docstring has no table"),
