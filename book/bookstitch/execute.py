@@ -2,43 +2,33 @@
 
 `results` says under which file each demo's result is kept (the key is in the name, see `digest`); `execute` runs those
 whose file is missing. A result is written under another name and moved into place only when the notebook has finished
-and leaks nothing, so what is there is always good, and an unchanged build executes nothing.
+and leaks nothing (`running`), so what is there is always good, and an unchanged build executes nothing.
 
-Most notebooks run side by side, each in its own kernel and its own folder; those that say `alone` run afterwards, one
-by one. The timeout is for the whole notebook. All failures are collected before any is raised.
-Limits: papermill ignores the tag `raises-exception`; a demo catches what it expects.
-Read next: `leaks`, then `render`.
+Most notebooks run side by side, each in its own kernel; those that say `alone` run afterwards, one by one. All failures are
+collected before any is raised.
+
+One process at a time executes and forgets: a second build of the same book waits for the first, and then finds its results. Limit:
+it waits for no more than that, so of two builds with different sources the later one may forget a result that the other has yet
+to read.
+Read next: `running`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import fcntl
 import logging
-import time
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bookstitch.demos import Demo
 from bookstitch.digest import common_digest, demo_digest
-from bookstitch.leaks import notebook_leaks
 from bookstitch.problems import BookError
+from bookstitch.running import Result, run
 from bookstitch.settings import Settings
-
-START_TIMEOUT_S = 60  # a kernel on two busy cores, first import of everything
-INSERTED_TAGS = {"injected-parameters", "papermill-error-cell-tag"}  # cells that papermill adds
-GONE = "DeadKernelError"
-
-
-@dataclass(frozen=True)
-class Result:
-    """Where the executed notebook of a demo is, or will be."""
-
-    demo: Demo
-    path: Path
 
 
 def results(settings: Settings, demos: Mapping[int, Demo]) -> dict[int, Result]:
@@ -50,12 +40,38 @@ def results(settings: Settings, demos: Mapping[int, Demo]) -> dict[int, Result]:
     }
 
 
-def execute(settings: Settings, wanted: Iterable[Result]) -> int:
-    """Execute what has no result yet; how many that were. Raises BookError with every failure."""
-    stale = [result for result in wanted if not result.path.exists()]
-    if not stale:
-        return 0
-    (settings.cache / "running").mkdir(parents=True, exist_ok=True)
+def execute(settings: Settings, wanted: Iterable[Result], *, forget_others: bool = False) -> int:
+    """Execute what has no result yet, and forget other results if asked; how many were executed.
+
+    Raises BookError with every failure.
+    """
+    results = list(wanted)
+    with lock(settings):
+        shutil.rmtree(settings.cache / "running", ignore_errors=True)  # of a build that was killed: no other one runs
+        stale = [result for result in results if not result.path.exists()]
+        if stale:
+            run_all(settings, stale)
+        if forget_others:
+            prune(settings, results)
+    return len(stale)
+
+
+@contextlib.contextmanager
+def lock(settings: Settings) -> Iterator[None]:
+    """Hold the results for this process; wait while another one has them."""
+    settings.cache.mkdir(parents=True, exist_ok=True)
+    with (settings.cache / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.stderr.write("bookstitch: waiting for another build of this book\n")
+            sys.stderr.flush()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def run_all(settings: Settings, stale: list[Result]) -> None:
+    """Run these, most of them side by side. Raises BookError with every failure."""
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it reports every cell otherwise
     problems: list[str] = []
     with progress(len(stale)) as done:
@@ -65,7 +81,6 @@ def execute(settings: Settings, wanted: Iterable[Result]) -> int:
             problems += run_group(settings, group, workers, done)
     if problems:
         raise BookError(sorted(problems))
-    return len(stale)
 
 
 def prune(settings: Settings, wanted: Iterable[Result]) -> None:
@@ -111,81 +126,3 @@ def run_group(settings: Settings, group: list[Result], workers: int, done: Calla
     finally:
         pool.shutdown()
     return problems
-
-
-def run(settings: Settings, result: Result) -> list[str]:
-    """Execute one notebook and keep its result if it is good; otherwise say what is wrong with it, and where."""
-    import papermill
-
-    from bookstitch import kernel
-
-    partial = settings.cache / "running" / result.path.name
-    deadline = time.monotonic() + settings.timeout_s
-    name = settings.name(result.demo.path)
-    try:
-        papermill.execute_notebook(
-            str(result.demo.path),
-            str(partial),
-            parameters=dict(settings.parameters),
-            kernel_name=kernel.NAME,
-            language="python",
-            progress_bar=False,
-            start_timeout=START_TIMEOUT_S,
-            # papermill's own `cwd` changes the folder of the whole process, which threads share
-            resources={"metadata": {"path": str(result.demo.path.parent)}},
-            kernel_manager_class=kernel.own_kernel(settings),
-            timeout_func=lambda _cell: max(1, round(deadline - time.monotonic())),
-        )
-        content = without_traces(json.loads(partial.read_text("utf8")))
-        leaks = [f"{name}: {cell_name(content, index)}: output shows {leak}" for index, leak in notebook_leaks(content)]
-        if not leaks:
-            partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf8")
-            partial.replace(result.path)
-        return leaks
-    except Exception as error:
-        return [f"{name}: {where_it_stopped(partial)}: {reason(error, settings.timeout_s)}"]
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def without_traces(content: dict[str, Any]) -> dict[str, Any]:
-    """Drop what papermill writes about this run (times, paths): a result holds what the page shows."""
-    content["metadata"].pop("papermill", None)
-    for cell in content["cells"]:
-        cell["metadata"].pop("papermill", None)
-        cell["metadata"].pop("execution", None)
-    return content
-
-
-def cell_name(content: dict[str, Any], index: int | None) -> str:
-    """`cell 4`, counted as in the source, where papermill's own cells do not exist."""
-    if index is None:
-        return "a widget"
-    inserted = [bool(INSERTED_TAGS & set(c["metadata"].get("tags", []))) for c in content["cells"]]
-    return "injected parameters" if inserted[index] else f"cell {index + 1 - sum(inserted[:index])}"
-
-
-def where_it_stopped(partial: Path) -> str:
-    """The cell that was running, from the notebook that papermill saves while it goes."""
-    try:
-        content = json.loads(partial.read_text("utf8"))
-    except (OSError, ValueError):
-        return "before the first cell"
-    for index, cell in enumerate(content["cells"]):
-        state = cell["metadata"].get("papermill", {})
-        if state.get("exception") or state.get("status") in ("running", "failed"):
-            return cell_name(content, index)
-    ran = [i for i, cell in enumerate(content["cells"]) if cell["metadata"].get("papermill", {}).get("start_time")]
-    return cell_name(content, ran[-1]) if ran else "before the first cell"
-
-
-def reason(error: Exception, timeout_s: float) -> str:
-    """One line for the message: what happened, not how papermill says it."""
-    kind = type(error).__name__
-    if kind == "PapermillExecutionError":
-        return f"{getattr(error, 'ename', kind)}: {getattr(error, 'evalue', '')}".strip().removesuffix(":")
-    if kind == "CellTimeoutError":
-        return f"timeout: the notebook was not done after {timeout_s:g} s (bookstitch_timeout)"
-    if kind == GONE:
-        return "the kernel died (killed, out of memory, or os._exit)"
-    return f"{kind}: {(str(error).strip().splitlines() or ['no message'])[0]}"

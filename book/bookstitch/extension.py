@@ -26,7 +26,7 @@ from sphinx.util.fileutil import copy_asset_file
 from bookstitch.demos import Demo, discover
 from bookstitch.drawn import DocTable, Drawn
 from bookstitch.edition import Edition, edition_text
-from bookstitch.execute import execute, prune, results
+from bookstitch.execute import execute, results
 from bookstitch.problems import BookError
 from bookstitch.render import Page, StitchDemos
 from bookstitch.settings import DEFAULTS, Settings
@@ -85,10 +85,9 @@ def on_builder(app: Sphinx) -> None:
     settings: Settings = app.bookstitch_settings  # type: ignore[attr-defined]
     try:
         found = results(settings, discover(settings))
-        ran = execute(settings, found.values())
+        ran = execute(settings, found.values(), forget_others=True)
     except BookError as error:
         raise failure("demos", error) from error
-    prune(settings, found.values())
     log.info("bookstitch: %d of %d notebooks executed, the others are up to date", ran, len(found))
     app.bookstitch_results = found  # type: ignore[attr-defined]
 

@@ -38,7 +38,7 @@ from sphinx.transforms import SphinxTransform
 from bookstitch.marker import FORM, MalformedMarker, check_text, parse_comment
 
 if TYPE_CHECKING:
-    from bookstitch.execute import Result
+    from bookstitch.running import Result
     from bookstitch.settings import Settings
 
 SVG = "image/svg+xml"

@@ -23,6 +23,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -34,6 +35,8 @@ from typing import Any
 from bookstitch.problems import BookError
 
 FETCH_TIMEOUT_S = 300
+KEY_CHARS = 16
+RESULT = re.compile(rf"[0-9a-f]{{{KEY_CHARS}}}")
 
 
 def fetch(web: Path) -> Path:
@@ -41,7 +44,7 @@ def fetch(web: Path) -> Path:
     manifest = json.loads((web / "package.json").read_text("utf8"))
     lock_bytes = (web / "package-lock.json").read_bytes()
     wanted = manifest["bookstitch"]
-    key = hashlib.sha256(lock_bytes + json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
+    key = hashlib.sha256(lock_bytes + json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:KEY_CHARS]
     ready = web / ".cache" / key
     if ready.exists():
         return ready
@@ -53,9 +56,13 @@ def fetch(web: Path) -> Path:
         for package, archive in zip(wanted, pack(web, work, locked, list(wanted)), strict=True):
             verify(package, archive, locked[f"node_modules/{package}"]["integrity"])
             unpack(archive, wanted[package], work / "site" / "vendor" / package.removeprefix("@"))
-        (work / "site").rename(ready)
+        try:
+            (work / "site").rename(ready)
+        except OSError:
+            if not ready.exists():  # if it does, another build was faster with the same files
+                raise
     for old in ready.parent.iterdir():
-        if old != ready:
+        if old != ready and RESULT.fullmatch(old.name):  # what has another name is not finished, or not ours
             shutil.rmtree(old, ignore_errors=True)
     return ready
 
@@ -70,7 +77,8 @@ def pack(web: Path, work: Path, locked: dict[str, Any], packages: list[str]) -> 
             command, cwd=web, env=environment, capture_output=True, text=True, timeout=FETCH_TIMEOUT_S, check=True
         )
     except subprocess.CalledProcessError as error:
-        raise BookError([f"{web.name}/package.json: npm could not fetch the browser's files:\n{error.stderr}"]) from error
+        said = error.stderr or error.stdout  # with --json, npm prints its errors where it prints its answers
+        raise BookError([f"{web.name}/package.json: npm could not fetch the browser's files:\n{said}"]) from error
     except subprocess.TimeoutExpired as error:
         raise BookError([f"{web.name}/package.json: npm took more than {FETCH_TIMEOUT_S} s"]) from error
     answer = json.loads(done.stdout)

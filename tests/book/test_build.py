@@ -226,6 +226,17 @@ FAULTS: dict[str, tuple[Callable[[Book], object], list[str]]] = {
         ),
         ["demos/01-a.ipynb: cell 2: timeout: the notebook was not done after 3 s"],
     ),
+    "busy after the last cell": (
+        lambda b: (
+            b.configure(timeout=2),
+            b.notebook("01-a", code("import asyncio, threading; asyncio.get_running_loop().call_soon(threading.Event().wait)")),
+        ),
+        ["demos/01-a.ipynb: cell 1: timeout: the kernel was still busy 2 s after the last cell"],
+    ),
+    "exit": (
+        lambda b: b.notebook("01-a", code("1"), code("import sys; sys.exit(0)"), code("print('later')")),
+        ["demos/01-a.ipynb: cell 2: SystemExit: the cell ended the notebook"],
+    ),
     "dead kernel": (
         lambda b: b.notebook("01-a", code("1"), code("import os; os._exit(1)")),
         ["demos/01-a.ipynb: cell 2: the kernel died"],
@@ -252,6 +263,18 @@ def test_a_fault_stops_the_build_each_time(book: Book, fault: str) -> None:
     book.page("index", f"# Page\n\n{marker(1)}")
     spoil(book)
     must_fail(book, *expected)
+
+
+def test_a_failed_notebook_is_kept_with_its_traceback_until_it_runs(book: Book) -> None:
+    book.notebook("01-a", code("def fails():\n    return 1 / 0"), code("fails()"))
+    book.page("index", f"# Page\n\n{marker(1)}")
+    kept = book.root / "_build/.bookstitch/failed/01-a.ipynb"
+    failed = book.run("bookstitch.__main__", "execute")
+    assert f"ZeroDivisionError: division by zero (as far as it came: {kept.relative_to(book.root)})" in failed.text
+    assert "return" in "".join(json.loads(kept.read_text("utf8"))["cells"][-1]["outputs"][0]["traceback"])
+    book.notebook("01-a", code("1"))
+    assert book.run("bookstitch.__main__", "execute").status == 0
+    assert not kept.exists()
 
 
 def test_a_fault_that_comes_later_is_found_and_goes_when_it_is_repaired(book: Book) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bookstitch import execute
+from bookstitch import execute, running
 from bookstitch.demos import discover
 from bookstitch.digest import common_digest, demo_digest
-from bookstitch.execute import Result
 from bookstitch.leaks import WIDGET_STATE, find_leak, notebook_leaks
 from bookstitch.problems import BookError
+from bookstitch.running import Deadline, Result, TimeIsUp, reason
 from bookstitch.settings import Settings
 
 
@@ -153,6 +155,61 @@ def test_who_wants_to_be_alone_runs_alone_and_the_others_together(tmp_path: Path
     monkeypatch.setattr(execute, "run", run)
     assert execute.execute(chosen, execute.results(chosen, discover(chosen)).values()) == 4
     assert ran[2:] == [3, 4]
+
+
+def test_a_second_build_waits_for_the_first_and_clears_what_a_killed_one_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "1-a.ipynb", "1")
+    chosen = settings(tmp_path)
+    (wanted,) = execute.results(chosen, discover(chosen)).values()
+    left = chosen.cache / "running" / "tmp1" / "notebook.ipynb"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    ran: list[bool] = []
+    waits = threading.Event()
+    monkeypatch.setattr(execute, "run", lambda *_: ran.append(True) or [])
+    monkeypatch.setattr(execute.sys, "stderr", Told(waits.set))
+    second = threading.Thread(target=execute.execute, args=(chosen, [wanted]))
+    with execute.lock(chosen):
+        second.start()
+        assert waits.wait(30), "it does not say that it waits"
+        assert left.exists() and not ran
+        wanted.path.touch()  # what the first build makes, the second need not
+    second.join(30)
+    assert not left.exists() and not ran
+
+
+class Told(io.StringIO):
+    """A stream that tells when it is written to."""
+
+    def __init__(self, tell: Callable[[], object]) -> None:
+        super().__init__()
+        self.tell_ = tell
+
+    def write(self, text: str) -> int:
+        self.tell_()
+        return super().write(text)
+
+
+def test_a_notebook_s_time_begins_with_its_first_cell_and_ends_before_a_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
+    deadline = Deadline(3.0)
+    now[0] = 140.0
+    assert deadline.left() == 3
+    now[0] = 141.5
+    assert deadline.left() == 2
+    now[0] = 143.0
+    with pytest.raises(TimeIsUp) as caught:
+        deadline.left()
+    assert "not done after 3 s" in reason(caught.value, 3.0)
+
+
+def test_output_that_is_late_is_not_called_the_notebook_s_timeout() -> None:
+    exceptions = pytest.importorskip("nbclient.exceptions", reason="the extra `book` is not installed")
+    late = exceptions.CellTimeoutError.error_from_timeout_and_cell("Timeout waiting for IOPub output", 60, None)
+    assert "bookstitch_timeout" not in reason(late, 3.0) and "output" in reason(late, 3.0)
 
 
 @pytest.mark.parametrize(

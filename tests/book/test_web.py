@@ -6,6 +6,8 @@ import base64
 import hashlib
 import io
 import json
+import os
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,28 @@ def test_a_changed_lock_is_fetched_again_and_the_old_files_go(folder: Path) -> N
     new = web.fetch(folder)
     assert new != old
     assert not old.exists()
+
+
+def test_two_builds_at_once_leave_each_other_s_files_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = folder / ".cache" / "tmp-of-another-build"
+    unpack = web.unpack
+
+    def meanwhile(*arguments: Any) -> None:
+        if not other.exists():
+            other.mkdir()
+            web.fetch(folder)  # the other build is faster, with the same files
+        unpack(*arguments)
+
+    monkeypatch.setattr(web, "unpack", meanwhile)
+    assert (web.fetch(folder) / "vendor/j/manager/LICENSE").exists()
+    assert other.exists()
+
+
+def test_what_npm_says_when_it_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "print('no such version'); raise SystemExit(1)"
+    monkeypatch.setattr(web, "npm", lambda: ([sys.executable, "-c", script], dict(os.environ)))
+    with pytest.raises(BookError, match="no such version"):
+        web.pack(tmp_path, tmp_path, {"node_modules/a": {"version": "1"}}, ["a"])
 
 
 def test_a_download_that_the_lock_does_not_know_is_refused(folder: Path) -> None:
