@@ -76,7 +76,7 @@ class Drawn(FromCode):
                 self.env.note_dependency(str(path))
         made = function(self.arguments[0], folder)()
         html, text = str(made._repr_html_()), str(made)
-        if leak := find_leak(html):
+        if leak := find_leak(html, self.env.app.bookstitch_settings.root):  # type: ignore[attr-defined]
             raise ValueError(f"it shows {leak}")
         figure = nodes.container(classes=["book-figure", "drawn", *self.options.get("class", [])])
         figure += nodes.raw("", html, format="html")

@@ -1,9 +1,9 @@
 """What counts as a marker, and what merely looks like one.
 
 The one valid form is `<!-- @demo:num="3" -->`: one space on each side, a decimal number without leading zeros, double
-quotes. Anything near to it is a fault and not a comment, because a comment is invisible: a demo would vanish from the
-page without a word. Text is normalised first (NFKC, lower case, no blanks), so that a full-width colon or a
-non-breaking space does not hide a marker that was meant.
+quotes; Markdown's three blanks may stand in front. Anything near to it is a fault and not a comment, because a comment is
+invisible: a demo would vanish from the page without a word. Text is normalised first (NFKC, lower case, no blanks), so that
+a full-width colon or a non-breaking space does not hide a marker that was meant.
 
 Pure functions on strings; finding the comments in a page is the work of `render` (Sphinx) and `check` (command line).
 Limit: a marker misspelt beyond recognition stays a comment; the notebook that it named is then reported as unused.
@@ -16,14 +16,13 @@ import re
 import unicodedata
 
 FORM = '<!-- @demo:num="N" -->'
-MARKER = re.compile(r'<!-- @demo:num="([1-9][0-9]*)" -->[ \t]*\n?')
+MARKER = re.compile(r' {0,3}<!-- @demo:num="([1-9][0-9]*)" -->[ \t]*\n?')
 
-# On normalised text. The second and third catch a lost @ and a misspelt word: `demo:num="3"`, `@dmeo:num=3`.
-LOOKALIKES = (
-    re.compile(r"@demo"),
-    re.compile(r"demos?[:=]?num"),
-    re.compile(r"num[=:]\W?[0-9]"),
-)
+# On normalised text. The second catches a lost @: `demo:num="3"`.
+LOOKALIKES = (re.compile(r"@demo"), re.compile(r"demos?[:=]?num"))
+# A misspelt word, `@dmeo:num=3`: only inside a comment, for attributes and scripts have numbers too.
+LOOKALIKE_NUMBER = re.compile(r"num[=:]\W?[0-9]")
+COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 # Visible text may speak of demos and of numbers, so only the marker's own shape counts there.
 LOOKALIKE_TEXT = re.compile(r"@demos?[:=]?num")
 
@@ -49,8 +48,8 @@ def parse_comment(text: str) -> int | None:
     """
     if match := MARKER.fullmatch(text):
         return int(match[1])
-    folded = normalise(text)
-    if any(pattern.search(folded) for pattern in LOOKALIKES):
+    comments = (normalise(comment) for comment in COMMENT.findall(text))
+    if any(pattern.search(normalise(text)) for pattern in LOOKALIKES) or any(map(LOOKALIKE_NUMBER.search, comments)):
         raise MalformedMarker(f"malformed demo marker {excerpt(text)}; write {FORM} alone on its line")
     return None
 

@@ -72,7 +72,7 @@ def run(settings: Settings, result: Result) -> list[str]:
         try:
             papermill_run(settings, result.demo.path, partial)
             content = json.loads(partial.read_text("utf8"))
-            problems = [f"{name}: {problem}" for problem in problems_of(content)]
+            problems = [f"{name}: {problem}" for problem in problems_of(content, settings.root)]
         except Exception as error:
             problems = [f"{name}: {where_it_stopped(partial)}: {reason(error, settings.timeout_s)}"]
         if not problems:
@@ -118,13 +118,13 @@ def papermill_run(settings: Settings, notebook: Path, partial: Path) -> None:
     )
 
 
-def problems_of(content: dict[str, Any]) -> list[str]:
+def problems_of(content: dict[str, Any], root: Path) -> list[str]:
     """What is wrong with a notebook that papermill takes for good: it ended itself, or it shows the machine."""
     for index, cell in enumerate(content["cells"]):
         exits = any(output.get("ename") == "SystemExit" for output in cell.get("outputs", []))
         if exits or cell["metadata"].get("papermill", {}).get("exception"):
             return [f"{cell_name(content, index)}: SystemExit: the cell ended the notebook; those behind it did not run"]
-    return [f"{cell_name(content, index)}: output shows {leak}" for index, leak in notebook_leaks(content)]
+    return [f"{cell_name(content, index)}: output shows {leak}" for index, leak in notebook_leaks(content, root)]
 
 
 def without_traces(content: dict[str, Any]) -> dict[str, Any]:

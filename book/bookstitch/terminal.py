@@ -42,7 +42,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -106,11 +106,12 @@ def parse(lines: list[str]) -> list[Command]:
     return commands
 
 
-def session(commands: list[Command], folder: Path | None, python_path: Sequence[Path] = ()) -> str:
+def session(commands: list[Command], folder: Path | None, settings: Settings | None = None) -> str:
     """Run the commands in a fresh copy of the folder; the text of the terminal. Raises TerminalError."""
     if folder is not None and not folder.is_dir():
         raise TerminalError(f"there is no folder {folder.name}")
-    environment = {**os.environ, **pythonpath(python_path), "PYTHONUNBUFFERED": "1", "COLUMNS": "80", "NO_COLOR": "1"}
+    library = settings.python_path if settings else ()
+    environment = {**os.environ, **pythonpath(library), "PYTHONUNBUFFERED": "1", "COLUMNS": "80", "NO_COLOR": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
     with tempfile.TemporaryDirectory(prefix="terminal-") as place:
         here = Path(place) / "here"
@@ -120,7 +121,7 @@ def session(commands: list[Command], folder: Path | None, python_path: Sequence[
             shutil.copytree(folder, here, ignore=shutil.ignore_patterns("__pycache__"))
         text = "".join(f"$ {command.line}\n{run(command, here, environment)}" for command in commands)
         text = text.replace(f"{here}{os.sep}", "")
-    if leak := find_leak(text):
+    if leak := find_leak(text, settings.root if settings else None):
         raise TerminalError(f"the output shows {leak}")
     return text
 
@@ -230,7 +231,7 @@ class Terminal(SphinxDirective):
             for path in files(place):
                 self.env.note_dependency(str(path))
         try:
-            text = session(parse(list(self.content)), folder, settings.python_path)
+            text = session(parse(list(self.content)), folder, settings)
         except (TerminalError, OSError) as error:
             page: Page = self.env.bookstitch.setdefault(self.env.docname, Page())  # type: ignore[attr-defined]
             where = Path(os.path.relpath(self.get_source_info()[0], self.env.srcdir)).as_posix()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -223,7 +224,10 @@ def test_output_that_is_late_is_not_called_the_notebook_s_timeout() -> None:
         (f"in {Path.home()}/project", "path"),
         ("killed pid 4711", "process id"),
         ("PID=4711", "process id"),
-        ("process 4711 died", "process id"),
+        ("process id 4711", "process id"),
+        ("process (4711) died", "process id"),
+        ("Worker(process=4711)", "process id"),
+        (f"{sys.prefix}/lib", "path"),
     ],
 )
 def test_what_differs_from_run_to_run_is_a_leak(text: str, what: str) -> None:
@@ -237,12 +241,45 @@ def test_what_differs_from_run_to_run_is_a_leak(text: str, what: str) -> None:
         "<Figure size 640x480 with 1 Axes>",
         "0x10 0xff 0xcafe",
         "the process of 12 steps, process 2",
+        "Will process 1000 orders",
+        "the interpreter is /usr/bin/python",
         "see docs/tmp/readme",
         "rapid 4711",
     ],
 )
 def test_what_only_resembles_a_leak_is_none(text: str) -> None:
     assert find_leak(text) is None
+
+
+def test_the_book_s_own_folder_is_a_leak_for_the_book_only() -> None:
+    root = Path("/srv/books/ours")
+    for text in ("in /srv/books/ours/demos", "in '/srv/books/ours'"):
+        assert find_leak(text) is None
+        assert "path" in (find_leak(text, root) or "")
+    for text in ("in /srv/books/ourselves", "https://example.org/srv/books/ours", "/srv/books"):
+        assert find_leak(text, root) is None
+    assert find_leak("in /usr/share and /a", Path("/")) is None
+
+
+def test_leaks_are_found_in_data_and_across_the_pieces_of_a_stream() -> None:
+    def leaks(*outputs: dict[str, Any], **state: Any) -> list[int | None]:
+        cell = {"cell_type": "code", "metadata": {}, "source": "", "outputs": list(outputs)}
+        metadata = {"widgets": {WIDGET_STATE: {"state": {"m": {"state": state}}}}}
+        return [index for index, _ in notebook_leaks({"cells": [cell], "metadata": metadata})]
+
+    def shown(mime: str, data: Any) -> dict[str, Any]:
+        return {"output_type": "display_data", "data": {mime: data}}
+
+    def printed(text: str, name: str = "stdout") -> dict[str, Any]:
+        return {"output_type": "stream", "name": name, "text": text}
+
+    assert leaks(shown("application/json", [1, 2]), shown("application/json", {"a": [None, "b"]}), children=["IPY_MODEL_1"]) == []
+    assert leaks(shown("application/json", {"pid": 4711})) == [0]
+    assert leaks(shown("application/json", [1, {"rows": ["first\n/tmp/abc"]}])) == [0]
+    assert leaks(shown("application/vnd.plotly.v1+json", {"title": "at 0x7f3a5c0b2d90"})) == [0]
+    assert leaks(options=["one", "pid 4711"]) == [None]
+    assert leaks(printed("<Ring at 0x7f"), printed("!", "stderr"), printed("3a5c0b2d90>")) == [0]
+    assert leaks(printed("pid"), printed(" 4711", "stderr")) == []
 
 
 def test_leaks_are_looked_for_where_a_page_could_show_them() -> None:

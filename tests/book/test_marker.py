@@ -14,6 +14,7 @@ VALID = '<!-- @demo:num="{}" -->'
 def test_every_positive_number_is_read(number: int) -> None:
     assert parse_comment(VALID.format(number)) == number
     assert parse_comment(VALID.format(number) + "  \n") == number
+    assert parse_comment("   " + VALID.format(number)) == number  # Markdown allows as many in front of any block
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,8 @@ def test_every_positive_number_is_read(number: int) -> None:
         '<div>\n<!-- @demo:num="3" -->\n</div>',
         '<!-- @demo:num="3"\n-->',
         '<!-- @demo:num="3" ->',
+        '    <!-- @demo:num="3" -->',
+        '<div>\n<!-- @dmeo:num="3" -->\n</div>',
     ],
 )
 def test_what_resembles_a_marker_is_a_fault(text: str) -> None:
@@ -86,6 +89,8 @@ def test_a_damaged_marker_is_never_taken_for_a_comment(text: str) -> None:
         "<b>bold</b>",
         "<!-- a demonstration, number 3 -->",
         "<!-- numbers: 3 -->",
+        '<tr data-rownum="3">',
+        "<script>let num = 3</script>",
     ],
 )
 def test_ordinary_comments_are_left_alone(text: str) -> None:
