@@ -15,11 +15,12 @@ from pathlib import Path
 from markdown_it.renderer import RendererHTML
 from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
-from sphinx_external_toc.parsing import parse_toc_yaml
+from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
 
-from bookstitch.demos import discover
+from bookstitch.demos import discover, unknown_demo
 from bookstitch.marker import FORM, MalformedMarker, check_text, parse_comment
-from bookstitch.settings import Settings
+from bookstitch.problems import BookError
+from bookstitch.settings import Settings, read_yaml
 
 # Directives whose content is not Markdown.
 VERBATIM = re.compile(r"\{(code|raw|math|literalinclude|parsed-literal|mermaid|eval-rst|sourcecode|highlight|graphviz)")
@@ -32,12 +33,17 @@ def check(settings: Settings) -> list[str]:
     problems: list[str] = []
     first: dict[int, str] = {}
     for page in pages(settings.root):
-        for line, found in markers(page.read_text("utf8")):
+        try:
+            text = page.read_text("utf8")
+        except UnicodeDecodeError:
+            problems.append(f"{settings.name(page)}: is not UTF-8")
+            continue
+        for line, found in markers(text):
             where = f"{settings.name(page)}:{line}"
             if isinstance(found, str):
                 problems.append(f"{where}: {found}")
             elif found not in demos:
-                problems.append(f"{where}: unknown demo number {found}; there are: {', '.join(map(str, demos)) or 'none'}")
+                problems.append(f"{where}: {unknown_demo(settings, found, demos)}")
             elif found in first:
                 problems.append(f"{where}: duplicate demo {found}; it is already at {first[found]}")
             else:
@@ -53,7 +59,12 @@ def check(settings: Settings) -> list[str]:
 
 def pages(root: Path) -> Iterator[Path]:
     """The Markdown files that the table of contents names."""
-    for docname in parse_toc_yaml(root / "_toc.yml"):
+    read_yaml(root / "_toc.yml")  # says what cannot be read
+    try:
+        names = list(parse_toc_yaml(root / "_toc.yml"))
+    except MalformedError as error:
+        raise BookError([f"_toc.yml: {error}"]) from error
+    for docname in names:
         path = root / docname if docname.endswith(".md") else root / f"{docname}.md"
         if path.exists():
             yield path

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,33 @@ def load(path: Path) -> dict[str, Any]:
     content = json.loads(path.read_text("utf8"))
     if not isinstance(content, dict) or content.get("nbformat") != 4 or not isinstance(content.get("cells"), list):
         raise ValueError("expected a JSON object of nbformat 4 with a list of cells")
-    for cell in content["cells"]:
-        cell["source"] = joined(cell.get("source", ""))
+    if not is_metadata(content) or not isinstance(content.get("metadata", {}).get("bookstitch", {}), dict):
+        raise ValueError("its metadata, or what they say of bookstitch, is no JSON object")
+    for number, cell in enumerate(content["cells"], 1):
+        if not is_cell(cell):
+            raise ValueError(f"cell {number} is no cell: it needs a cell_type, a source of text, and an object as metadata")
+        cell["source"] = joined(cell["source"])
     return content
+
+
+def is_cell(cell: Any) -> bool:
+    """Whether all is there that the other modules take for granted."""
+    if not isinstance(cell, dict) or cell.get("cell_type") not in ("code", "markdown", "raw") or not is_metadata(cell):
+        return False
+    source, tags = cell.get("source"), cell.get("metadata", {}).get("tags", [])
+    lines = source if isinstance(source, list) else [source]
+    return all(isinstance(line, str) for line in lines) and isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)
+
+
+def is_metadata(owner: dict[str, Any]) -> bool:
+    return isinstance(owner.get("metadata", {}), dict)
+
+
+def unknown_demo(settings: Settings, number: int, known: Iterable[int]) -> str:
+    """What to say of a marker whose notebook is not there."""
+    if not settings.notebooks.is_dir():
+        return f"unknown demo number {number}; there is no folder {settings.name(settings.notebooks)} (bookstitch_notebooks)"
+    return f"unknown demo number {number}; there are: {', '.join(map(str, known)) or 'none'}"
 
 
 def joined(text: str | list[str]) -> str:

@@ -1,8 +1,8 @@
 """When is a result stale? The key under which an execution is kept.
 
 A result may be reused while everything that could change it is the same: the notebook's cells and tags, the library's
-source, the helper modules beside the notebooks, the parameters, and the versions of every installed package. The key
-is a hash of all of it, and the key is in the file name of the result: no index, no dates, nothing to invalidate.
+source, the helper modules beside the notebooks, the parameters, this generator, and the versions of every installed
+package. The key is a hash of all of it, and the key is in the file name of the result: no index, no dates, nothing to invalidate.
 
 Limits: what a notebook reads from elsewhere is not seen; list it in `bookstitch_sources`. An upgraded package that no
 demo imports still runs them all again: an afternoon of wrong output costs more than a minute of kernels.
@@ -28,6 +28,8 @@ DIGEST_CHARS = 24  # 96 bits
 def common_digest(settings: Settings) -> str:
     """The part of the key that all notebooks of a book share."""
     state = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):  # the generator itself, wherever it is installed
+        state.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     for path in shared_files(settings):
         state.update(settings.name(path).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     state.update(json.dumps(dict(settings.parameters), sort_keys=True, default=str).encode())

@@ -27,9 +27,10 @@ from bookstitch.demos import Demo, discover
 from bookstitch.drawn import DocTable, Drawn
 from bookstitch.edition import Edition, edition_text
 from bookstitch.execute import execute, results
+from bookstitch.options import DEFAULTS
 from bookstitch.problems import BookError
 from bookstitch.render import Page, StitchDemos
-from bookstitch.settings import DEFAULTS, Settings
+from bookstitch.settings import Settings
 from bookstitch.terminal import Terminal
 from bookstitch.web import fetch
 from bookstitch.wrap import on_page
@@ -64,7 +65,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
 def on_config(app: Sphinx, config: Config) -> None:
     """Options, and the files that the theme and the widgets need in the browser."""
     try:
-        options = {name: config[f"bookstitch_{name}"] for name in DEFAULTS}
+        options = {**written(config), **{name: config[f"bookstitch_{name}"] for name in DEFAULTS}}
         settings = Settings.make(Path(app.srcdir), Path(app.outdir).parent, options)
         if settings.web:
             config.html_static_path = [*config.html_static_path, str(fetch(settings.web))]
@@ -76,6 +77,12 @@ def on_config(app: Sphinx, config: Config) -> None:
     own = [str(folder) for folder in settings.python_path]  # for directives: what notebooks import, they import
     sys.path[:] = [*own, *(entry for entry in sys.path if entry not in own)]
     app.bookstitch_settings = settings  # type: ignore[attr-defined]
+
+
+def written(config: Config) -> dict[str, Any]:
+    """The options that stand in a configuration, those included that Sphinx does not know."""
+    prefix, everything = "bookstitch_", {**config._raw_config, **config.overrides}
+    return {name[len(prefix) :]: value for name, value in everything.items() if name.startswith(prefix)}
 
 
 def on_builder(app: Sphinx) -> None:

@@ -35,6 +35,7 @@ from myst_parser.parsers.mdit import create_md_parser
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
+from bookstitch.demos import unknown_demo
 from bookstitch.marker import FORM, MalformedMarker, check_text, parse_comment
 
 if TYPE_CHECKING:
@@ -89,8 +90,7 @@ class StitchDemos(SphinxTransform):
             self.page.problems.append(f"{where}: the demo marker stands inside a paragraph; write {FORM} alone on its line")
             return
         if number not in results:
-            known = ", ".join(map(str, results)) or "none"
-            self.page.problems.append(f"{where}: unknown demo number {number}; there are: {known}")
+            self.page.problems.append(f"{where}: {unknown_demo(self.app.bookstitch_settings, number, results)}")  # type: ignore[attr-defined]
             return
         result = results[number]
         self.page.markers.append((number, where, result.path.name))

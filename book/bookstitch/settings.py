@@ -13,18 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bookstitch.options import DEFAULTS, mistyped, unknown
 from bookstitch.problems import BookError
 
 WORKERS_MAX = 4  # a kernel takes 100 MB and most of a core while it starts
-DEFAULTS: dict[str, Any] = {
-    "notebooks": "demos",
-    "timeout": 60.0,
-    "workers": 0,
-    "parameters": {},
-    "sources": [],
-    "allow_unused": False,
-    "web": "",
-}
 
 
 @dataclass(frozen=True)
@@ -44,8 +36,11 @@ class Settings:
     @classmethod
     def make(cls, root: Path, build: Path, options: Mapping[str, Any]) -> Settings:
         """From `bookstitch_*` options without their prefix; `build` is the folder that holds `html/`."""
+        if wrong := [*unknown(options), *mistyped(options)]:
+            raise BookError(f"_config.yml: bookstitch_{problem}" for problem in wrong)
         given = {**DEFAULTS, **options}
-        missing = [s for s in given["sources"] if not (root / s).exists()]
+        sources = [given["sources"]] if isinstance(given["sources"], str) else given["sources"]
+        missing = [s for s in sources if not (root / s).exists()]
         if missing:
             raise BookError(f"_config.yml: bookstitch_sources: there is no {s}" for s in missing)
         return cls(
@@ -55,7 +50,7 @@ class Settings:
             timeout_s=float(given["timeout"]),
             workers=int(given["workers"]) or min(WORKERS_MAX, os.cpu_count() or 1),
             parameters=dict(given["parameters"]),
-            sources=tuple((root / s).resolve() for s in given["sources"]),
+            sources=tuple((root / s).resolve() for s in sources),
             allow_unused=bool(given["allow_unused"]),
             web=(root / given["web"]).resolve() if given["web"] else None,
         )
@@ -63,14 +58,16 @@ class Settings:
     @classmethod
     def from_yaml(cls, root: Path) -> Settings:
         """For the command line: the same options, read without Sphinx; results go where the build keeps them."""
-        import yaml
-
         path = root / "_config.yml"
         if not path.exists():
             raise BookError([f"{path}: not found; run this in the folder of a Jupyter Book, or pass --root"])
-        config = (yaml.safe_load(path.read_text("utf8")) or {}).get("sphinx", {}).get("config") or {}
+        config = read_yaml(path)
+        for key in ("sphinx", "config"):
+            config = config.get(key) or {}
+            if not isinstance(config, dict):
+                raise BookError([f"{path.name}: {key}: is no mapping"])
         prefix = "bookstitch_"
-        options = {key[len(prefix) :]: value for key, value in config.items() if key.startswith(prefix)}
+        options = {key[len(prefix) :]: value for key, value in config.items() if str(key).startswith(prefix)}
         return cls.make(root.resolve(), root.resolve() / "_build", options)
 
     @property
@@ -82,6 +79,19 @@ class Settings:
     def name(self, path: Path) -> str:
         """A path as messages show it: relative to the book, with forward slashes, on every machine the same."""
         return Path(os.path.relpath(path, self.root)).as_posix()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A file that holds a mapping; empty for an empty one. Raises BookError with the file's name."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text("utf8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BookError([f"{path.name}: cannot be read: {' '.join(str(error).split())}"]) from error
+    if not isinstance(content or {}, dict):
+        raise BookError([f"{path.name}: is no mapping"])
+    return content or {}
 
 
 def importable_from(source: Path) -> Path | None:

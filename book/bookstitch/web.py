@@ -41,14 +41,13 @@ RESULT = re.compile(rf"[0-9a-f]{{{KEY_CHARS}}}")
 
 def fetch(web: Path) -> Path:
     """The folder whose `vendor/` holds every file that `package.json` asks for; filled now if need be."""
-    manifest = json.loads((web / "package.json").read_text("utf8"))
+    wanted = wanted_files(read_json(web / "package.json"), web)
+    locked = locked_packages(read_json(web / "package-lock.json"), web, list(wanted))
     lock_bytes = (web / "package-lock.json").read_bytes()
-    wanted = manifest["bookstitch"]
     key = hashlib.sha256(lock_bytes + json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:KEY_CHARS]
     ready = web / ".cache" / key
     if ready.exists():
         return ready
-    locked = json.loads(lock_bytes)["packages"]
     ready.parent.mkdir(exist_ok=True)
     # filled under another name and moved when complete: an interrupted build leaves nothing that looks ready
     with tempfile.TemporaryDirectory(dir=ready.parent) as name:
@@ -67,6 +66,38 @@ def fetch(web: Path) -> Path:
     return ready
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A file that holds a JSON object. Raises BookError with the file's name."""
+    try:
+        content = json.loads(path.read_text("utf8"))
+    except (OSError, ValueError) as error:
+        raise BookError([f"{path.parent.name}/{path.name}: cannot be read: {error}"]) from error
+    if not isinstance(content, dict):
+        raise BookError([f"{path.parent.name}/{path.name}: is no JSON object"])
+    return content
+
+
+def wanted_files(manifest: dict[str, Any], web: Path) -> dict[str, list[str]]:
+    """What the key `bookstitch` of a manifest asks for: patterns of files, by package."""
+    wanted = manifest.get("bookstitch")
+    good = isinstance(wanted, dict) and all(
+        isinstance(patterns, list) and all(isinstance(pattern, str) for pattern in patterns) for patterns in wanted.values()
+    )
+    if not good or not isinstance(wanted, dict):
+        raise BookError([f'{web.name}/package.json: needs "bookstitch": {{"PACKAGE": ["FILE", …]}}'])
+    return wanted
+
+
+def locked_packages(lock: dict[str, Any], web: Path, packages: list[str]) -> dict[str, Any]:
+    """The lock's entries, with version and checksum for each package that is wanted."""
+    locked = lock.get("packages")
+    entries = locked if isinstance(locked, dict) else {}
+    found = {package: entries.get(f"node_modules/{package}") for package in packages}
+    if missing := [p for p, entry in found.items() if not isinstance(entry, dict) or not {"version", "integrity"} <= set(entry)]:
+        raise BookError(f"{web.name}/package-lock.json: has no version and checksum of {package}" for package in missing)
+    return entries
+
+
 def pack(web: Path, work: Path, locked: dict[str, Any], packages: list[str]) -> list[Path]:
     """Download the archives of the locked versions, in the order given."""
     names = [f"{package}@{locked[f'node_modules/{package}']['version']}" for package in packages]
@@ -81,10 +112,13 @@ def pack(web: Path, work: Path, locked: dict[str, Any], packages: list[str]) -> 
         raise BookError([f"{web.name}/package.json: npm could not fetch the browser's files:\n{said}"]) from error
     except subprocess.TimeoutExpired as error:
         raise BookError([f"{web.name}/package.json: npm took more than {FETCH_TIMEOUT_S} s"]) from error
-    answer = json.loads(done.stdout)
-    entries = list(answer.values()) if isinstance(answer, dict) else answer  # a list up to npm 11, a mapping after
-    by_name = {entry["name"]: work / entry["filename"].replace("@", "").replace("/", "-") for entry in entries}
-    return [by_name[package] for package in packages]
+    try:
+        answer = json.loads(done.stdout)
+        entries = list(answer.values()) if isinstance(answer, dict) else answer  # a list up to npm 11, a mapping after
+        by_name = {entry["name"]: work / entry["filename"].replace("@", "").replace("/", "-") for entry in entries}
+        return [by_name[package] for package in packages]
+    except (ValueError, TypeError, KeyError) as error:
+        raise BookError([f"{web.name}/package.json: npm's answer is not understood:\n{done.stdout}"]) from error
 
 
 def npm() -> tuple[list[str], dict[str, str]]:

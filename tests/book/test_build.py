@@ -204,6 +204,10 @@ FAULTS: dict[str, tuple[Callable[[Book], object], list[str]]] = {
         lambda b: b.notebook("02-extra", code("2")),
         ["demos/02-extra.ipynb: no page shows demo 2"],
     ),
+    "misspelt option": (
+        lambda b: b.configure(timout=3),
+        ["_config.yml: bookstitch_timout: there is no such option; did you mean bookstitch_timeout?"],
+    ),
     "two notebooks with one number": (
         lambda b: b.notebook("1-b", code("2")),
         ["demos/1-b.ipynb: demo number 1 is already taken"],

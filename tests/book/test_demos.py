@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bookstitch import execute, running
+from bookstitch import digest, execute, running
+from bookstitch.__main__ import main
 from bookstitch.demos import discover
 from bookstitch.digest import common_digest, demo_digest
 from bookstitch.leaks import WIDGET_STATE, find_leak, notebook_leaks
@@ -60,6 +61,88 @@ def test_every_unusable_notebook_is_named_at_once(tmp_path: Path) -> None:
         "demos/draft.ipynb",
     ]
     assert "already taken by 01-a.ipynb" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {"cells": [1]},
+        {"cells": [{"source": "1", "metadata": {}}]},
+        {"cells": [{"cell_type": "code", "source": 1}]},
+        {"cells": [{"cell_type": "code", "source": ["1", 2]}]},
+        {"cells": [{"cell_type": "code", "source": "1", "metadata": []}]},
+        {"cells": [{"cell_type": "code", "source": "1", "metadata": {"tags": "remove-cell"}}]},
+        {"cells": [], "metadata": []},
+        {"cells": [], "metadata": {"bookstitch": True}},
+    ],
+)
+def test_what_is_json_and_no_notebook_is_named(tmp_path: Path, content: Any) -> None:
+    path = write(tmp_path, "01-a.ipynb")
+    path.write_text(json.dumps({"nbformat": 4, **content} if isinstance(content, dict) else content), "utf8")
+    with pytest.raises(BookError, match=r"demos/01-a\.ipynb: not a notebook"):
+        discover(settings(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("notebooks", 3),
+        ("notebooks", ""),
+        ("timeout", 0),
+        ("timeout", "60"),
+        ("timeout", float("nan")),
+        ("workers", -1),
+        ("workers", 1.5),
+        ("workers", True),
+        ("parameters", ["n"]),
+        ("parameters", {1: 2}),
+        ("parameters", {"n": {1: 2, "a": 3}}),
+        ("sources", [1]),
+        ("sources", {"a": 1}),
+        ("allow_unused", "no"),
+        ("web", ["web"]),
+    ],
+)
+def test_an_option_of_another_kind_is_named(tmp_path: Path, option: str, value: Any) -> None:
+    with pytest.raises(BookError, match=rf"_config\.yml: bookstitch_{option}: .* is not"):
+        settings(tmp_path, **{option: value})
+
+
+def test_a_misspelt_option_is_named_with_what_is_near(tmp_path: Path) -> None:
+    with pytest.raises(BookError, match=r"bookstitch_timout: there is no such option; did you mean bookstitch_timeout\?"):
+        settings(tmp_path, timout=3)
+
+
+def test_one_source_may_stand_without_its_list(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").touch()
+    assert settings(tmp_path, sources="shop.py").sources == ((tmp_path / "shop.py").resolve(),)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("_config.yml", b"a: [", "_config.yml: cannot be read"),
+        ("_config.yml", b"\xff", "_config.yml: cannot be read"),
+        ("_config.yml", b"- a", "_config.yml: is no mapping"),
+        ("_config.yml", b"sphinx: {config: [a]}", "_config.yml: config: is no mapping"),
+        ("_toc.yml", None, "_toc.yml: cannot be read"),
+        ("_toc.yml", b"a: [", "_toc.yml: cannot be read"),
+        ("_toc.yml", b"format: jb-book\nrot: index", "_toc.yml: "),
+        ("index.md", b"\xff", "index.md: is not UTF-8"),
+        ("index.md", b'<!-- @demo:num="1" -->', "index.md:1: unknown demo number 1; there is no folder demos"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_without_a_build(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None, said: str
+) -> None:
+    pytest.importorskip("jupyter_book", reason="the extra `book` is not installed")
+    files: dict[str, bytes | None] = {"_config.yml": b"sphinx:", "_toc.yml": b"format: jb-book\nroot: index", "index.md": b"# A"}
+    for each, data in {**files, name: content}.items():
+        if data is not None:
+            (tmp_path / each).write_bytes(data)
+    assert main(["--root", str(tmp_path), "check"]) == 1
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_a_notebook_says_how_it_wants_to_be_treated(tmp_path: Path) -> None:
@@ -122,6 +205,13 @@ def test_the_key_changes_with_everything_that_can_change_the_output(tmp_path: Pa
         return key(tmp_path, sources=["library"], **options)
 
     keys = [now(), now(parameters={"nodes": 3})]
+    generator = tmp_path / "generator"
+    generator.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digest, "__file__", str(generator / "digest.py"))
+        for text in ("one", "other"):
+            (generator / "execute.py").write_text(text, "utf8")
+            keys.append(now())
     (library / "__init__.py").write_text("x = 2", "utf8")
     keys.append(now())
     (library / "other.py").write_text("", "utf8")

@@ -103,6 +103,27 @@ def test_a_file_that_the_package_lacks_is_named(folder: Path) -> None:
         web.fetch(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("package.json", None, "web/package.json: cannot be read"),
+        ("package.json", "{", "web/package.json: cannot be read"),
+        ("package.json", "{}", "web/package.json: needs"),
+        ("package.json", '{"bookstitch": {"a": "b"}}', "web/package.json: needs"),
+        ("package-lock.json", None, "web/package-lock.json: cannot be read"),
+        ("package-lock.json", "[]", "web/package-lock.json: is no JSON object"),
+        ("package-lock.json", "{}", "web/package-lock.json: has no version and checksum of @j/manager"),
+    ],
+)
+def test_a_manifest_or_lock_that_cannot_be_used_is_named(folder: Path, name: str, text: str | None, said: str) -> None:
+    if text is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(text, "utf8")
+    with pytest.raises(BookError, match=said):
+        web.fetch(folder)
+
+
 def test_an_archive_cannot_write_outside(tmp_path: Path) -> None:
     evil = archive(tmp_path / "evil.tgz", {"package/../../../evil.js": b"x"})
     with pytest.raises(BookError, match="outside"):
