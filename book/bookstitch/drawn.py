@@ -7,7 +7,7 @@
 imports the module, calls the function without arguments and shows what it returns as a notebook would show it:
 `_repr_html_`, in other builders the plain text. The content is the caption. So the figure of a table cannot differ from
 the table. With `:folder: ../examples` the module is a file of that folder, which the page may quote as well: what draws
-the figure stands beside it.
+the figure stands beside it. Such a module may import its neighbours.
 
     ```{doctable} shop.orders
     ```
@@ -26,8 +26,11 @@ import importlib
 import importlib.util
 import inspect
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 from docutils import nodes
@@ -52,10 +55,12 @@ class FromCode(SphinxDirective):
                 self.env.note_dependency(str(path))
         try:
             return self.made()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            ended = isinstance(error, SystemExit)
+            said = f"it ended with sys.exit({error})" if ended else f"{type(error).__name__}: {error}"
             page: Page = self.env.bookstitch.setdefault(self.env.docname, Page())  # type: ignore[attr-defined]
             where = Path(os.path.relpath(self.get_source_info()[0], self.env.srcdir)).as_posix()
-            page.problems.append(f"{where}:{self.lineno}: {self.arguments[0]}: {type(error).__name__}: {error}")
+            page.problems.append(f"{where}:{self.lineno}: {self.arguments[0]}: {said}")
             return []
 
     def made(self) -> list[nodes.Node]:
@@ -74,8 +79,7 @@ class Drawn(FromCode):
             folder = Path(self.get_source_info()[0]).parent / given
             for path in files(folder):
                 self.env.note_dependency(str(path))
-        made = function(self.arguments[0], folder)()
-        html, text = str(made._repr_html_()), str(made)
+        html, text = shown(self.arguments[0], folder)
         if leak := find_leak(html, self.env.app.bookstitch_settings.root):  # type: ignore[attr-defined]
             raise ValueError(f"it shows {leak}")
         figure = nodes.container(classes=["book-figure", "drawn", *self.options.get("class", [])])
@@ -88,18 +92,40 @@ class Drawn(FromCode):
         return [figure]
 
 
-def function(dotted: str, folder: Path | None = None) -> Callable[[], Any]:
-    """The function of that name: of an installed module, or of a file of ``folder``, which is read anew."""
+def shown(dotted: str, folder: Path | None = None) -> tuple[str, str]:
+    """What the function of that name returns, as HTML and as text: of an installed module, or of a file of ``folder``."""
     module, _, name = dotted.rpartition(".")
-    if folder is None:
-        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
-    path = folder / f"{module}.py"
-    spec = importlib.util.spec_from_file_location(module, path)
+    with installed(module) if folder is None else beside(module, folder.resolve()) as found:
+        made = getattr(found, name)()
+        return str(made._repr_html_()), str(made)
+
+
+@contextmanager
+def installed(name: str) -> Iterator[ModuleType]:
+    """A module of the library, which stays imported."""
+    yield importlib.import_module(name)
+
+
+@contextmanager
+def beside(name: str, folder: Path) -> Iterator[ModuleType]:
+    """A file of the folder as a module, read anew; it may import its neighbours, and none of them stays imported."""
+    path = folder / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path.name} cannot be imported")
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return getattr(made, name)  # type: ignore[no-any-return]
+    neighbours = {each.stem for each in folder.glob("*.py")} | {each.parent.name for each in folder.glob("*/__init__.py")}
+    hidden = {key: sys.modules.pop(key) for key in list(sys.modules) if key.partition(".")[0] in neighbours}
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        made = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(made)
+        yield made
+    finally:
+        sys.path.remove(str(folder))
+        for key in [key for key in sys.modules if key.partition(".")[0] in neighbours]:
+            del sys.modules[key]
+        sys.modules.update(hidden)
 
 
 class DocTable(FromCode):

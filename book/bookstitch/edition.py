@@ -7,7 +7,7 @@ A page that says "captured from actual execution" must say of what. In MyST:
     ```
 
 prints a short list. The date is the day of the build in UTC, or that of `SOURCE_DATE_EPOCH`, so that a reproducible
-build stays one. `extension` reads the page again when commit or day have changed.
+build stays one. `extension` reads the page again when anything of it has changed.
 Limit: outside a git checkout there is no commit, and it says so.
 Read next: `check`.
 """
@@ -18,6 +18,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
+from bookstitch.problems import BookError
 from bookstitch.render import Page
 
 PACKAGES = ("jupyter-book", "myst-nb", "papermill", "ipykernel")
@@ -40,20 +42,24 @@ class Edition(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         root = Path(self.env.srcdir)
         page: Page = self.env.bookstitch.setdefault(self.env.docname, Page())  # type: ignore[attr-defined]
-        page.edition = edition_text(root)
-        packages = self.options.get("packages", " ".join(PACKAGES)).split()
-        fields = [("Commit", commit(root)), ("Built on", day()), ("Python", platform.python_version())]
-        fields += [(name, version(name)) for name in packages]
+        packages = tuple(self.options.get("packages", " ".join(PACKAGES)).split())
+        page.editions.append((packages, edition_text(root, packages)))
         rows = [
             nodes.field("", nodes.field_name("", name), nodes.field_body("", nodes.paragraph("", value)))
-            for name, value in fields
+            for name, value in edition(root, packages)
         ]
         return [nodes.field_list("", *rows, classes=["edition"])]
 
 
-def edition_text(root: Path) -> str:
+def edition(root: Path, packages: Iterable[str]) -> list[tuple[str, str]]:
+    """What the list says, by name."""
+    fixed = [("Commit", commit(root)), ("Built on", day()), ("Python", platform.python_version())]
+    return fixed + [(name, version(name)) for name in packages]
+
+
+def edition_text(root: Path, packages: Iterable[str]) -> str:
     """What changes from build to build."""
-    return f"{commit(root)} {day()}"
+    return " ".join(value for _, value in edition(root, packages))
 
 
 @cache
@@ -74,9 +80,12 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def day() -> str:
-    """The day of this build, in UTC."""
+    """The day of this build, in UTC. Raises BookError for a `SOURCE_DATE_EPOCH` that is no time."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    try:
+        moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise BookError([f"SOURCE_DATE_EPOCH={epoch}: is no number of seconds since 1970"]) from error
     return moment.strftime("%Y-%m-%d")
 
 

@@ -25,7 +25,7 @@ from sphinx.util.fileutil import copy_asset_file
 
 from bookstitch.demos import Demo, discover
 from bookstitch.drawn import DocTable, Drawn
-from bookstitch.edition import Edition, edition_text
+from bookstitch.edition import Edition, day, edition_text
 from bookstitch.execute import execute, results
 from bookstitch.options import DEFAULTS
 from bookstitch.problems import BookError
@@ -41,6 +41,10 @@ STYLE = Path(__file__).parent / "static" / "bookstitch.css"
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register options, transform, directive and events."""
+    try:
+        day()  # a SOURCE_DATE_EPOCH that is no whole number: a moment later Sphinx fails of it, with a traceback
+    except BookError as error:
+        raise failure("environment", error) from error
     for name, default in DEFAULTS.items():
         types = [int, float] if isinstance(default, float) else [list, tuple] if isinstance(default, list) else []
         app.add_config_value(f"bookstitch_{name}", default, "", types)
@@ -59,7 +63,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-updated", on_updated)
     app.connect("html-page-context", on_page)
     app.connect("build-finished", on_finished)
-    return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "1", "env_version": 2, "parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def on_config(app: Sphinx, config: Config) -> None:
@@ -102,11 +106,12 @@ def on_builder(app: Sphinx) -> None:
 def on_outdated(app: Sphinx, env: Any, _added: set[str], _changed: set[str], _removed: set[str]) -> list[str]:
     """Pages that show a result or an edition which is no longer the present one."""
     present = {number: result.path.name for number, result in app.bookstitch_results.items()}  # type: ignore[attr-defined]
-    edition = edition_text(Path(app.srcdir))
+    root = Path(app.srcdir)
     return [
         docname
         for docname, page in env.bookstitch.items()
-        if any(present.get(number) != name for number, _, name in page.markers) or page.edition not in (None, edition)
+        if any(present.get(number) != name for number, _, name in page.markers)
+        or any(edition_text(root, packages) != text for packages, text in page.editions)
     ]
 
 

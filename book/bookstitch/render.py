@@ -48,11 +48,11 @@ TITLE = re.compile(r"\s*# +(.+?)\s*(?:\n|$)")
 
 @dataclass
 class Page:
-    """What the environment remembers of one page: its markers and what is wrong with them."""
+    """What the environment remembers of one page: its markers, what is wrong with them, and what else may become stale."""
 
     markers: list[tuple[int, str, str]] = field(default_factory=list)  # number, file:line, name of the result's file
     problems: list[str] = field(default_factory=list)
-    edition: str | None = None
+    editions: list[tuple[tuple[str, ...], str]] = field(default_factory=list)  # packages, and what was said of them
 
 
 class StitchDemos(SphinxTransform):

@@ -4,7 +4,8 @@ A page is narrower than a source file, and text that is scrolled away is not rea
 terminal or of plain text becomes an element of its own that wraps, the rest of a long line standing four columns further in than
 its beginning. What a reader copies is unchanged: every line keeps its own line's end.
 
-Pygments closes its elements at the end of each line, so cutting there is safe. The style is in `static/bookstitch.css`.
+Pygments closes its elements at the end of each line, some of them (a line that is emphasised) just behind it; cutting there,
+behind what closes, leaves every element whole. The style is in `static/bookstitch.css`.
 
 Limit: what a notebook's cell has printed is not touched; it scrolls.
 """
@@ -20,6 +21,7 @@ LANGUAGES = "python|ipython3|default|console|text"
 BLOCK = re.compile(
     rf'(<div class="(?:[^"]*\s)?highlight-(?:{LANGUAGES})\b[^"]*"><div class="highlight"><pre>)(.*?)(</pre>)', re.DOTALL
 )
+LINE = re.compile(r"[^\n]*\n(?:</\w+>)*|[^\n]+")
 MARKUP = re.compile(r"<[^>]*>")
 
 
@@ -35,7 +37,7 @@ def wrapped(html: str) -> str:
     >>> wrapped("a\\n  <b>b</b>\\n")
     '<span class="bookstitch-line" style="--in:0ch">a\\n</span><span class="bookstitch-line" style="--in:2ch">  <b>b</b>\\n</span>'
     """
-    lines = html.splitlines(keepends=True)
+    lines = LINE.findall(html)
     return "".join(f'<span class="bookstitch-line" style="--in:{indent(line)}ch">{line}</span>' for line in lines)
 
 

@@ -6,6 +6,7 @@ Every failing build is repeated: a generator that forgets a fault once the pages
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import sys
@@ -322,3 +323,11 @@ def test_the_edition_names_the_build(book: Book, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "172800")
     assert book.build("-W").status == 0
     assert "1970-01-03" in book.html(), "the day changed and the page did not"
+    package = book.root.parent / "installed" / "no_such_package-7.1.dist-info" / "METADATA"
+    package.parent.mkdir(parents=True)
+    package.write_text("Metadata-Version: 2.1\nName: no-such-package\nVersion: 7.1\n")
+    monkeypatch.setenv("PYTHONPATH", str(package.parents[1]), prepend=os.pathsep)
+    assert book.build("-W").status == 0
+    assert "7.1" in book.html(), "a version changed and the page did not"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1.5")  # for "yesterday" Sphinx itself cannot be imported
+    assert "SOURCE_DATE_EPOCH=1.5: is no number of seconds" in book.build("-W").text

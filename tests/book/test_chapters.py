@@ -56,7 +56,7 @@ def test_what_is_drawn_and_tabulated_is_there(chapter: Path) -> None:
     for name, options, _ in directives(chapter, "drawn"):
         drawn = pytest.importorskip("bookstitch.drawn", reason="the extra `book` is not installed")
         folder = chapter.parent / options["folder"] if "folder" in options else None
-        assert drawn.function(name, folder)()._repr_html_()
+        assert drawn.shown(name, folder)[0]
     for name, _, _ in directives(chapter, "doctable"):
         assert "\n====" in (inspect.getdoc(importlib.import_module(name)) or "")
     for _, options, _ in directives(chapter, "raw"):

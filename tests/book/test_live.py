@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("jupyter_book", reason="the extra `book` is not installed")
 
+import pygments
 from bookmaker import Book
-from bookstitch import terminal
+from bookstitch import drawn, terminal
 from bookstitch.terminal import Command, TerminalError, parse, session
 from bookstitch.wrap import on_page, wrapped
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 
 
 def run(folder: Path | None, *lines: str) -> str:
@@ -147,11 +152,38 @@ def test_wrapping_changes_no_character_that_is_copied() -> None:
     assert '--in:4ch">    return 1\n</span>' in wrapped(html)
 
 
+def test_every_wrapped_line_is_whole_also_an_emphasised_one() -> None:
+    source = "a = 1\n\n\'\'\'x\ny\'\'\'\nlast = 2\n"
+    for options in ({"hl_lines": [1, 2, 4, 5]}, {"hl_lines": [2, 3], "linenos": "inline"}):
+        html = pygments.highlight(source, PythonLexer(), HtmlFormatter(nowrap=True, **options))
+        lines = re.split(r'(?=<span class="bookstitch-line")', wrapped(html))[1:]
+        assert len(lines) == 5
+        assert all(line.count("<span") == line.count("</span>") for line in lines), lines
+        assert re.sub("<[^>]*>", "", "".join(lines)) == re.sub("<[^>]*>", "", html)
+
+
 @pytest.mark.parametrize(("language", "wraps"), [("default", True), ("ipython3", True), ("text", True), ("myst-ansi", False)])
 def test_source_and_transcripts_are_wrapped_and_what_a_cell_printed_is_not(language: str, wraps: bool) -> None:
     page = {"body": f'<div class="highlight-{language} notranslate"><div class="highlight"><pre>long\n</pre></div></div>'}
     on_page(None, "", "", page, None)  # type: ignore[arg-type]
     assert ("bookstitch-line" in page["body"]) is wraps
+
+
+def test_what_draws_may_import_its_neighbours_and_leaves_nothing_imported(tmp_path: Path) -> None:
+    (tmp_path / "colours.py").write_text("INK = 'black'\n")
+    (tmp_path / "json.py").write_text("raise ImportError('the neighbour of that name')\n")
+    (tmp_path / "own.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nimport colours\n\n"
+        "@dataclass\nclass Figure:\n    ink: str\n\n"
+        "    def _repr_html_(self):\n        import colours\n        return colours.INK\n\n"
+        "def figure():\n    return Figure(colours.INK)\n"
+    )
+    before, path = dict(sys.modules), list(sys.path)
+    assert drawn.shown("own.figure", tmp_path) == ("black", "Figure(ink='black')")
+    (tmp_path / "colours.py").write_text("INK = 'dark blue'\n")
+    assert drawn.shown("own.figure", tmp_path)[0] == "dark blue"
+    assert (sys.modules.get("json"), "colours" in sys.modules, "own" in sys.modules) == (before.get("json"), False, False)
+    assert sys.path == path
 
 
 @pytest.mark.slow
@@ -196,11 +228,13 @@ def test_directives_import_the_library_that_notebooks_import(book: Book) -> None
         ("```{terminal}\n:folder: nowhere\npython\n```", "index.md:3: there is no folder nowhere"),
         ("```{drawn} durable.notebook.no_such_figure\n```", "no_such_figure"),
         ("```{drawn} nowhere.figure\n:folder: .\n```", "index.md:3: nowhere.figure: FileNotFoundError"),
+        ("```{drawn} ends.figure\n:folder: .\n```", "index.md:3: ends.figure: it ended with sys.exit(3)"),
         ("```{doctable} durable.world\n```", "its docstring has no table"),
     ],
 )
 def test_what_cannot_be_made_stops_the_build_each_time(book: Book, text: str, expected: str) -> None:
     book.page("index", f"# Page\n\n{text}\n")
+    (book.root / "ends.py").write_text("raise SystemExit(3)\n")
     for _ in range(2):
         built = book.build()
         assert built.status != 0
