@@ -26,8 +26,9 @@ Anything else stops the build: a status that was not expected, a TEXT that never
 than a million characters of output, output that gives away the machine (`leaks`). The page is read again when a file of the folder
 or of the library has changed.
 
-Limits: bytes that are no UTF-8 are shown as �; a process that leaves the command's session survives it, and is an
-error only if it still holds the output.
+Limits: bytes that are no UTF-8 are shown as �; a process that leaves the command's session survives it, and is an error only if
+it still holds the output.
+
 Read next: `drawn`.
 """
 
