@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,7 @@ def test_a_command_that_takes_too_long_ends_with_all_that_it_started(programs: P
         run(programs, "python starts.py wait")
     with pytest.raises(TerminalError, match="took more than 2 s"):
         run(programs, "python starts.py wait", "@kill never said")
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, terminal.Reader)], "somebody holds the output"
 
 
 def test_a_process_that_hides_from_the_end_of_its_command_is_an_error(
