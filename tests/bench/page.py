@@ -42,8 +42,8 @@ Each of the engines compared (the *peers*) runs the same workload in the same se
 same disk, the order of the peers turning from round to round, the others stopped. The journal is on a real disk, and every peer
 syncs it as it does by default. Beside each run a *probe* appends {len(RECORD)} bytes to a file and calls `fdatasync`, again and
 again: it says how fast the disk was about then, which an engine that waits for the disk at every step cannot much exceed. The
-table gives the median of the rounds and, in brackets, the lowest and the highest. A *goal* is what `durable` itself is to reach with
-its median; each stands in its workload's section, also when it is missed.
+table gives the median of the rounds and, in brackets, the lowest and the highest. A *goal* is what `durable` itself is to reach
+with its median; each stands in its workload's section, also when it is missed.
 """
 
 
