@@ -37,7 +37,8 @@ from durable.world import die_with_parent
 LENGTH_BYTES = 4
 """What stands before each frame of the child."""
 LAST_S = 1.0
-"""How long a process that has answered may take to end by itself: for what it does at its exit."""
+"""How long a process that has answered may take to end by itself, for what it does at its exit; and how long one that has ended
+is still heard."""
 
 
 class _Order(msgspec.Struct):
@@ -122,11 +123,15 @@ async def run_in_process(
 async def _converse(
     process: asyncio.subprocess.Process, order: bytes, ours: int, beat: Callable[[bytes], None]
 ) -> _Reply | None:
-    """Give the child its order, and hear it until it has answered, whoever else may hold its pipe. None: it said no reply."""
+    """Give the child its order, and hear it until it has answered or ended, whoever else may hold its pipe.
+
+    None: it said no reply.
+    """
     heard = asyncio.StreamReader()
     pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(heard), os.fdopen(ours, "rb", 0)
     )
+    ending = asyncio.create_task(_hang_up(process, pipe))
     try:
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died before it had read all: it will say nothing
@@ -142,7 +147,15 @@ async def _converse(
     except asyncio.IncompleteReadError:  # it has ended
         return None
     finally:
+        ending.cancel()
         pipe.close()
+
+
+async def _hang_up(process: asyncio.subprocess.Process, pipe: asyncio.ReadTransport) -> None:
+    """Hear no more of a process that has ended than what it left in the pipe: those that it forked may hold it for ever."""
+    await process.wait()
+    await asyncio.sleep(LAST_S)
+    pipe.close()
 
 
 def _pickled(function: Function[..., Any]) -> bytes | None:

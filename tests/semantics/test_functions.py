@@ -109,12 +109,23 @@ def beats_oddly() -> list[str]:
     return [*told, str(current_call().last_heartbeat)]
 
 
-@function("fn-process-forks", executor="process", timeout=15.0)
-def forks(fifo: str) -> int:
+def leave_one_behind(fifo: str) -> None:
     if os.fork() == 0:
         with Path(fifo).open("rb") as waits:  # holds whatever it has inherited, until the test is over
             waits.read()
         os._exit(0)
+
+
+@function("fn-process-forks", executor="process", timeout=15.0)
+def forks(fifo: str) -> int:
+    leave_one_behind(fifo)
+    return 7
+
+
+@function("fn-process-forks-and-dies", executor="process")
+def forks_and_dies(fifo: str) -> int:
+    leave_one_behind(fifo)
+    os.kill(os.getpid(), signal.SIGKILL)
     return 7
 
 
@@ -147,9 +158,25 @@ async def test_an_answer_counts_when_it_is_there_whoever_else_holds_the_pipe(tmp
         pass
 
 
+@asynchronous
+async def test_a_process_that_died_is_missed_whoever_else_holds_its_pipe(tmp_path: Any) -> None:
+    os.mkfifo(fifo := str(tmp_path / "fifo"))
+    async with await open_node() as runtime:
+        handle = await runtime.submit(forking_to_die, fifo)
+        with await asyncio.to_thread(Path(fifo).open, "wb"):  # it has forked
+            async with asyncio.timeout(5):
+                with pytest.raises(WorkflowFailed, match="ProcessDied"):
+                    await handle.result()
+
+
 @workflow("fn-forking")
 async def forking(ctx: Context, fifo: str) -> int:
     return await ctx.call(forks, fifo)
+
+
+@workflow("fn-forking-to-die")
+async def forking_to_die(ctx: Context, fifo: str) -> int:
+    return await ctx.call(forks_and_dies, fifo)
 
 
 @asynchronous
