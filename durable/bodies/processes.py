@@ -30,6 +30,7 @@ from durable.errors import FunctionFailed, NotAllowedHere, OutcomeUnknown
 from durable.journal import failures
 from durable.journal.codec import ANY, encode_value
 from durable.journal.entries import Failure
+from durable.journal.retry import class_name
 from durable.workflows.definition import _CURRENT, REGISTRY, Call, Function
 from durable.workflows.definition import function as register
 from durable.world import die_with_parent
@@ -61,6 +62,7 @@ class _Beat(msgspec.Struct, tag=True):
 class _Reply(msgspec.Struct, tag=True):
     output_json: bytes | None = None
     error: Failure | None = None
+    error_types: tuple[str, ...] = ()
 
 
 async def run_in_process(
@@ -116,7 +118,10 @@ async def run_in_process(
             "ProcessDied", f"the process of {function.name} ended with code {process.returncode} before it answered"
         )
     if reply.error is not None:
-        raise failures.rebuild(reply.error)
+        error = failures.rebuild(reply.error)
+        if isinstance(error, FunctionFailed):  # for its `RetryPolicy`, which knows classes
+            error.error_types = reply.error_types  # type: ignore[attr-defined]
+        raise error
     return reply.output_json or b"null"
 
 
@@ -186,7 +191,7 @@ def main(theirs: int, parent_id: int) -> None:
         try:
             reply = _Reply(output_json=_call(order, partial(_say, parent)))
         except BaseException as error:
-            reply = _Reply(error=failures.record(error))
+            reply = _Reply(error=failures.record(error), error_types=tuple(class_name(kind) for kind in type(error).__mro__))
         _say(parent, reply)
 
 

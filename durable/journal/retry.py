@@ -16,13 +16,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from durable.errors import FunctionFailed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """When a function that failed is tried again. Durations are given in seconds or as `timedelta`, and read in seconds.
 
     ``max_attempts`` counts the first attempt too; None means no bound. ``deadline`` bounds the time from the first attempt
-    to the start of the last. ``no_retry`` lists exception types that are given to the workflow at once.
+    to the start of the last. ``no_retry`` lists exception types that are given to the workflow at once; one that comes out of a
+    process as `FunctionFailed` is known by the names of its classes.
 
     >>> RetryPolicy(jitter=0).delays(4)
     [0.1, 0.2, 0.4, 0.8]
@@ -85,7 +88,8 @@ class RetryPolicy:
         self, failed_attempts: int, elapsed_s: float, error: BaseException, seed: int | str
     ) -> float | None:
         """The delay before the next attempt, or None to give the error to the workflow."""
-        if isinstance(error, self.no_retry):
+        names = getattr(error, "error_types", ()) if isinstance(error, FunctionFailed) else ()
+        if isinstance(error, self.no_retry) or any(name in map(class_name, self.no_retry) for name in names):
             return None
         if self.max_attempts is not None and failed_attempts >= self.max_attempts:
             return None
@@ -107,6 +111,10 @@ class RetryPolicy:
         yield "jitter", f"± {self.jitter:.0%}"
         yield "deadline", "none" if self.deadline is None else f"{self.deadline:g} s"
         yield "not retried", ", ".join(kind.__name__ for kind in self.no_retry) or "none"
+
+
+def class_name(kind: type[BaseException]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 NO_RETRY = RetryPolicy(max_attempts=1)

@@ -59,6 +59,11 @@ def dies_once() -> int:
     return 1
 
 
+@function("fn-process-misses", executor="process", retry=RetryPolicy(initial_delay=0.01, max_attempts=3, no_retry=(OSError,)))
+def misses() -> str:
+    return Path("there is none").read_text()
+
+
 @function("fn-process-adds", executor="process")
 def adds(a: int, b: int) -> int:
     print("this must not mix with the reply")
@@ -246,6 +251,14 @@ async def test_a_once_function_whose_process_died_is_unknown_and_not_run_again()
     async with await open_node() as runtime:
         handle = await runtime.submit(caught, "fn-dies-once")
         assert await handle.result() == "OutcomeUnknown"
+        assert (await handle.journal())[0].attempts == ()
+
+
+@asynchronous
+async def test_what_is_not_tried_again_is_not_when_only_its_name_came_out_of_the_process() -> None:
+    async with await open_node() as runtime:
+        handle = await runtime.submit(caught, "fn-process-misses")
+        assert await handle.result() == "FunctionFailed"
         assert (await handle.journal())[0].attempts == ()
 
 

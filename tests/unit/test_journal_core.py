@@ -95,6 +95,11 @@ def test_a_policy_gives_up_by_attempts_by_deadline_and_by_type() -> None:
     assert policy.next_delay_s(3, 0.0, OSError(), "s") is None
     assert policy.next_delay_s(1, 0.95, OSError(), "s") is None
     assert policy.next_delay_s(1, 0.0, KeyError(), "s") is None
+    told = FunctionFailed("json.decoder.JSONDecodeError", "Expecting value")
+    assert RetryPolicy(no_retry=(ValueError,)).next_delay_s(1, 0.0, told, "s") is not None
+    told.error_types = ("json.decoder.JSONDecodeError", "builtins.ValueError")  # type: ignore[attr-defined]
+    assert RetryPolicy(no_retry=(ValueError,)).next_delay_s(1, 0.0, told, "s") is None
+    assert RetryPolicy(no_retry=(KeyError,)).next_delay_s(1, 0.0, told, "s") is not None
     for wrong in ({"initial_delay": 0}, {"factor": 0.5}, {"max_delay": 0.01}, {"max_attempts": 0}, {"jitter": 2}, {"deadline": 0}):
         with pytest.raises(ValueError, match="RetryPolicy"):
             RetryPolicy(**wrong)
