@@ -22,6 +22,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
@@ -77,7 +78,7 @@ async def run_in_process(
         name=function.name,
         body=_pickled(function),
         arguments=arguments_json,
-        path=[p for p in sys.path if p],
+        path=[p or str(Path.cwd()) for p in sys.path],
         address=call._address,
         attempt=call.attempt,
         epoch=call.epoch,

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from nodes import Gate, asynchronous, held, open_node, turns, until
 
+import durable
 from durable import (
     Context,
     EncodingError,
@@ -260,6 +261,35 @@ async def test_what_is_not_tried_again_is_not_when_only_its_name_came_out_of_the
         handle = await runtime.submit(caught, "fn-process-misses")
         assert await handle.result() == "FunctionFailed"
         assert (await handle.journal())[0].attempts == ()
+
+
+BESIDE = """
+import asyncio
+import durable
+
+@durable.function(executor="process")
+def adds(a: int, b: int) -> int:
+    return a + b
+
+@durable.workflow
+async def adding(ctx: durable.Context) -> int:
+    return await ctx.call(adds, 2, 3)
+
+async def main() -> None:
+    async with durable.open("memory:") as runtime:
+        print(await (await runtime.submit(adding)).result())
+"""
+
+
+def test_a_process_finds_the_modules_of_the_working_directory(tmp_path: Path) -> None:
+    """In a notebook and after ``python -c`` it stands in the path as nothing."""
+    (tmp_path / "helpers.py").write_text(BESIDE)
+    library = str(Path(durable.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", "import asyncio, helpers; asyncio.run(helpers.main())"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": library}, capture_output=True, text=True, timeout=60,
+    )
+    assert done.stdout == "5\n", done.stderr
 
 
 @asynchronous
