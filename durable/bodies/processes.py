@@ -229,7 +229,7 @@ def _call(order: _Order, say: Callable[[_Beat], None]) -> bytes:
     result = function.body(*args, **kwargs)
     if inspect.isawaitable(result):
         result = asyncio.run(_wait(result))
-    return encode_value(result, f"{function.name}: result")
+    return encode_value(result, f"{function.name}: result", order.value_bytes_max)
 
 
 async def _wait(awaitable: Any) -> Any:

@@ -180,7 +180,7 @@ def _count(data: bytes) -> int:
 
 
 def _convert(hint: Any, value: Any) -> Any:
-    return value_type(hint).decode(encode_value(value))
+    return value_type(hint).decode(encode_value(value, bytes_max=sys.maxsize))  # it was recorded: its size has been allowed
 
 
 _LIST: ValueType[list[Any]] = ValueType(list[typing.Any])

@@ -65,6 +65,11 @@ def misses() -> str:
     return Path("there is none").read_text()
 
 
+@function("fn-process-large", executor="process")
+def large() -> str:
+    return "x" * 20_000_000
+
+
 @function("fn-process-adds", executor="process")
 def adds(a: int, b: int) -> int:
     print("this must not mix with the reply")
@@ -261,6 +266,16 @@ async def test_what_is_not_tried_again_is_not_when_only_its_name_came_out_of_the
         handle = await runtime.submit(caught, "fn-process-misses")
         assert await handle.result() == "FunctionFailed"
         assert (await handle.journal())[0].attempts == ()
+
+
+@asynchronous
+async def test_a_result_from_a_process_may_be_as_large_as_the_node_allows() -> None:
+    @workflow("fn-measures")
+    async def measures(ctx: Context) -> int:
+        return len(await ctx.call(large))
+
+    async with await open_node(value_bytes_max=64 << 20) as runtime:
+        assert await (await runtime.submit(measures)).result() == 20_000_000
 
 
 BESIDE = """

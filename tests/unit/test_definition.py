@@ -14,6 +14,15 @@ from durable.workflows.definition import REGISTRY
 async def body() -> None: ...
 
 
+def test_an_argument_that_was_recorded_comes_back_by_name_however_large() -> None:
+    @function
+    def takes(text: str) -> None: ...
+
+    data = takes.encode_arguments((), {"text": "x" * 20_000_000}, 64 << 20)
+    _, kwargs = takes.decode_arguments(data)
+    assert len(kwargs["text"]) == 20_000_000
+
+
 def test_a_timeout_is_seconds_or_a_timedelta() -> None:
     for given in (90, 90.0, timedelta(minutes=1.5)):
         assert function("definition-timeout", timeout=given)(body).timeout == 90
