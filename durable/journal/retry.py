@@ -55,6 +55,8 @@ class RetryPolicy:
         for message, holds in checks.items():
             if not holds:
                 raise ValueError(f"RetryPolicy: {message}")
+        if not isinstance(self.no_retry, tuple) or not all(isinstance(kind, type) for kind in self.no_retry):
+            raise TypeError(f"RetryPolicy: no_retry is a tuple of exception types, not {self.no_retry!r}")
 
     if TYPE_CHECKING:  # for who checks types: more may be given than is read
 

@@ -103,6 +103,9 @@ def test_a_policy_gives_up_by_attempts_by_deadline_and_by_type() -> None:
     for wrong in ({"initial_delay": 0}, {"factor": 0.5}, {"max_delay": 0.01}, {"max_attempts": 0}, {"jitter": 2}, {"deadline": 0}):
         with pytest.raises(ValueError, match="RetryPolicy"):
             RetryPolicy(**wrong)
+    for kinds in (ValueError, [ValueError], ("ValueError",)):
+        with pytest.raises(TypeError, match="a tuple of exception types"):
+            RetryPolicy(no_retry=kinds)  # type: ignore[arg-type]
 
 
 def test_the_durations_of_a_policy_may_be_timedeltas_and_are_read_as_seconds() -> None:
