@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from durable.errors import NotAllowedHere, WorkflowError
+from durable.errors import EncodingError, NotAllowedHere, WorkflowError
 from durable.journal.codec import ANY, MISSING, ValueType, value_type
 from durable.journal.entries import EntryType
 from durable.journal.keys import id_bytes
@@ -200,7 +200,7 @@ class Context:
         ``fn`` is sync (it runs in a thread) or async. For anything that needs arguments, retries or a timeout, register a
         function and use `call`.
         """
-        return self._machine.make(EntryType.SIDE_EFFECT, name, b"[]", value_type(type), SideEffectWork(fn))
+        return self._machine.make(EntryType.SIDE_EFFECT, plain("name", name), b"[]", value_type(type), SideEffectWork(fn))
 
     # --- time
 
@@ -224,6 +224,7 @@ class Context:
         Messages from one sender to one receiver arrive in order, each exactly once.
         """
         id_bytes(workflow_id)
+        channel = plain("channel", channel)
         value_json = self._machine.encode(value, f"message to {workflow_id}/{channel}")
         input_json = self._machine.encode([workflow_id, msgspec.Raw(value_json)], "message")
         return self._machine.make(EntryType.SEND, channel, input_json, NONE, SendWork(workflow_id, channel, value_json))
@@ -233,7 +234,7 @@ class Context:
 
         Messages that nobody receives are kept, up to the bound of the mailbox.
         """
-        machine = self._machine
+        machine, channel = self._machine, plain("channel", channel)
         operation = machine.make(EntryType.RECEIVE, channel, b"[]", value_type(type), ReceiveWork(channel))
         if timeout is not None:
             timer = machine.loop.call_later(seconds(timeout), _time_out, operation, channel)
@@ -332,7 +333,7 @@ class Context:
         True for executions that reach this place for the first time with the new code, False for those whose journal was
         written by the old one: ``if ctx.patched("v2"): new() else: old()``.
         """
-        machine = self._machine
+        machine, patch_id = self._machine, plain("patch_id", patch_id)
         answer = machine.patches.get(patch_id)
         if answer is None:
             recorded = machine.cursor.peek()
@@ -360,6 +361,7 @@ class State(MutableMapping[str, Any]):
         return default if data is None else value_type(type).decode(data, f"state[{key!r}]")
 
     def __setitem__(self, key: str, value: Any) -> None:
+        key = plain("key", key)
         data = self._machine.encode(value, f"state[{key!r}]")
         self._machine.note(EntryType.STATE, key, data)
         self._machine.state[key] = data
@@ -367,7 +369,7 @@ class State(MutableMapping[str, Any]):
     def __delitem__(self, key: str) -> None:
         if key not in self._machine.state:
             raise KeyError(key)
-        self._machine.note(EntryType.STATE, key, b"")
+        self._machine.note(EntryType.STATE, plain("key", key), b"")
         del self._machine.state[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -396,6 +398,26 @@ def seconds(duration: float | timedelta) -> float:
     if not isinstance(value, int | float) or value != value or value in (float("inf"), float("-inf")):
         raise WorkflowError(f"{duration!r} is no duration: give seconds or a timedelta")
     return value
+
+
+def plain(what: str, name: object) -> str:
+    """A name as the plain `str` that a journal can hold: of an enum its value.
+
+    Raises `TypeError` for what is no text, `EncodingError` for text that no UTF-8 is (half of a surrogate pair).
+
+    >>> plain("channel", 7)
+    Traceback (most recent call last):
+    TypeError: channel is 7; it must be a str
+    """
+    if type(name) is str and name.isascii():
+        return name
+    if not isinstance(name, str):
+        raise TypeError(f"{what} is {name!r}; it must be a str")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise EncodingError(f"{what} is {name[:40]!r}, which is no UTF-8: {error.reason}. Nothing was recorded") from error
+    return str.__str__(name)
 
 
 def _win(done: asyncio.Future[str], name: str, _: asyncio.Future[Any]) -> None:

@@ -25,7 +25,7 @@ from durable.errors import EncodingError, NotAllowedHere, NotRegistered, Workflo
 from durable.journal.codec import MISSING, VALUE_BYTES_MAX, ValueType, encode_value, value_type
 from durable.journal.retry import NO_RETRY, RetryPolicy
 from durable.workflows import lint
-from durable.workflows.context import Context, seconds
+from durable.workflows.context import Context, plain, seconds
 from durable.workflows.loop import WorkflowLoop
 
 P = ParamSpec("P")
@@ -344,7 +344,7 @@ def workflow(target: Any = None, /, *, version: int = 1) -> Any:
     def register(body: Callable[..., Coroutine[Any, Any, Any]], up: int = 2) -> Workflow[Any, Any]:
         if not inspect.iscoroutinefunction(body):
             raise TypeError(f"a workflow is an `async def`; {body!r} is not")
-        name = target if isinstance(target, str) else body.__name__
+        name = plain("name", target) if isinstance(target, str) else body.__name__
         for warning in lint.check(body):
             warnings.warn(f"workflow {name!r}: {warning}", lint.DeterminismWarning, stacklevel=up)
         made: Workflow[Any, Any] = Workflow(body, name, version, namespace)
@@ -395,7 +395,7 @@ def function(
     namespace = _namespace()
 
     def register(body: Callable[..., Any]) -> Function[..., Any]:
-        name = target if isinstance(target, str) else body.__name__
+        name = plain("name", target) if isinstance(target, str) else body.__name__
         is_async = inspect.iscoroutinefunction(body)
         where = ("loop" if is_async else "thread") if executor is None else executor
         if where not in typing.get_args(Executor):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from durable import WorkflowError, function
+from durable import Context, WorkflowError, function, workflow
+from durable.errors import EncodingError
 from durable.workflows.definition import REGISTRY
 
 
@@ -46,3 +49,16 @@ def test_an_executor_that_there_is_not_is_refused_with_those_that_there_are(wron
     with pytest.raises(ValueError, match=rf"'definition-place': executor is {wrong!r}; .*\"loop\", \"thread\" or \"process\""):
         function("definition-place", executor=wrong)(body)
     assert "definition-place" not in REGISTRY.functions
+
+
+@pytest.mark.parametrize("decorator", [function, workflow])
+def test_a_name_is_text_that_a_journal_can_hold(decorator: Callable[..., Any]) -> None:
+    class Names(str, enum.Enum):  # noqa: UP042 (a StrEnum is one too)
+        BODY = "definition-name"
+
+    async def runs(ctx: Context) -> None: ...
+
+    assert type(decorator(Names.BODY)(runs).name) is str
+    with pytest.raises(EncodingError, match=r"name is '\\udcff', which is no UTF-8"):
+        decorator("\udcff")(runs)
+    assert "\udcff" not in {**REGISTRY.functions, **REGISTRY.workflows}
