@@ -108,7 +108,11 @@ class OutcomeUnknown(WorkflowError):
 
 
 class SagaRollbackFailed(WorkflowError):
-    """At least one compensation failed. ``failures`` names each, with its exception; the others ran."""
+    """At least one compensation failed. ``failures`` names each, with its exception; the others ran.
+
+    A journal holds its message alone: where it comes back from one (to a parent, to `WorkflowHandle.result`), ``failures`` is
+    empty, and the names stand in the message.
+    """
 
     def __init__(self, message: str, failures: tuple[tuple[str, BaseException], ...] = ()) -> None:
         super().__init__(message)

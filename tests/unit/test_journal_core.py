@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from durable import errors
 from durable.errors import FunctionFailed, JournalCorrupted, NonDeterminismError, ReplayError, WorkflowError
 from durable.journal import failures, keys
 from durable.journal.codec import pack
@@ -185,6 +186,61 @@ def test_an_exception_comes_back_as_its_class_or_as_text() -> None:
     except Declined as error:
         chained = failures.rebuild(failures.record(error))
     assert isinstance(chained.__cause__, ValueError)
+
+
+class RateLimited(Exception):
+    def __init__(self, message: str, retry_after: int = 60) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Undecided:
+    """Equal to nothing and to everything: its comparison has no truth."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Holding(Exception):
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.held = Undecided()
+
+
+def test_an_exception_whose_attributes_its_arguments_do_not_carry_comes_back_as_text() -> None:
+    """A workflow that decides by an attribute must not read another value than the one that was raised."""
+    assert isinstance(failures.rebuild(failures.record(RateLimited("slow down"))), RateLimited)
+    text = failures.rebuild(failures.record(RateLimited("slow down", retry_after=5)))
+    assert isinstance(text, FunctionFailed)
+    assert text.message == "slow down"
+    later = ValueError("no funds")
+    later.code = 7  # type: ignore[attr-defined]
+    assert isinstance(failures.rebuild(failures.record(later)), FunctionFailed)
+    assert isinstance(failures.rebuild(failures.record(Holding("x"))), FunctionFailed)
+
+
+def test_what_was_noted_on_an_exception_does_not_make_it_text() -> None:
+    noted = RateLimited("slow down")
+    noted.add_note("(seen by somebody)")
+    assert isinstance(failures.rebuild(failures.record(noted)), RateLimited)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.NoQuorum(7, 1, 2, asked=True),
+        errors.NotOwner(7, "node-2", 3),
+        errors.OutcomeUnknown("it may have happened", "r-1"),
+        errors.OutcomeUnknown("it may have happened"),
+        errors.SagaRollbackFailed("1 of 2", (("refund", ValueError("no")),)),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_librarys_own_exceptions_come_back_as_their_class(error: Exception) -> None:
+    again = failures.rebuild(failures.record(error))
+    assert (type(again), str(again)) == (type(error), str(error))
 
 
 MARKS: list[object] = []
