@@ -160,7 +160,7 @@ _ROW: msgspec.json.Decoder[Row] = msgspec.json.Decoder(Row)
 def _parse(text: str) -> tuple[dict[str, Any], list[Row]]:
     """The header and the rows of an `export`. Raises `WorkflowError` for a text that is none."""
     try:
-        first, *rest = text.strip().splitlines()
+        first, *rest = text.strip().split("\n")  # a value may hold what `splitlines` takes for the end of a line
         header = msgspec.json.decode(first, type=dict[str, Any])
         if header.get("durable_export") != 1:
             raise WorkflowError("this is no export of a durable execution (its first line lacks durable_export: 1)")

@@ -10,7 +10,7 @@ import pytest
 
 import durable
 from durable import Context, NonDeterminismError, NotRegistered, WorkflowError
-from durable.testing import check_replay, run
+from durable.testing import check_replay, debug, run
 from durable.workflows.definition import REGISTRY
 
 Body = Callable[..., Any]
@@ -176,3 +176,32 @@ def test_what_is_no_journal_of_this_workflow_is_said_so(finished: str) -> None:
     del REGISTRY.workflows["replays-order"]
     with pytest.raises(NotRegistered, match="replays-order"):
         check_replay(None, finished)
+
+
+@durable.workflow("replays-echo")
+async def echo(ctx: Context, text: str) -> str:
+    await ctx.sleep(1)
+    await ctx.call(shortened, text)
+    return text
+
+
+@durable.function("replays-shortened")
+async def shortened(text: str) -> str:
+    return text[:9]
+
+
+def echoed(text: str) -> str:
+    async def record() -> str:
+        async with durable.open("memory:") as runtime:
+            await (await runtime.submit(echo, text, workflow_id="e-1")).result()
+            return await runtime.export("e-1")
+
+    return run(record())
+
+
+def test_what_only_people_take_for_the_end_of_a_line_is_part_of_a_value() -> None:
+    text = "a\u2028b\u2029c\x85d"
+    journal = echoed(text)
+    assert check_replay(echo, journal).operations == 2
+    assert check_replay(echo, journal.replace("\n", "\r\n")).operations == 2  # saved on Windows
+    assert debug(journal, at=0).locals["text"] == text
