@@ -149,7 +149,10 @@ def debug(journal: str, at: int | None = None, workflow: Workflow[Any, Any] | st
     def before(machine: WorkflowMachine, row: int) -> bool:
         return at is None or machine.cursor.made <= at
 
-    machine = replay(definition, recorded.start, recorded.rows, recorded.workflow_id, before=before)
+    bytes_max = recorded.value_bytes_max
+    machine = replay(
+        definition, recorded.start, recorded.rows, recorded.workflow_id, value_bytes_max=bytes_max, before=before
+    )
     place = len(commands) - 1 if at is None else at
     operation = describe(commands[place]) if commands else "before its first operation"
     return Stopped(machine, recorded.workflow_id, place, len(commands), operation)

@@ -7,6 +7,9 @@ is pure: no function runs, nothing is sent, no time passes.
 For an execution that had finished, the code must also come to the same end at the same place: going on where the journal
 ends, or another result, is drift too.
 
+An export does not say what ``value_bytes_max`` was. What was recorded is taken, however large; of what was refused as too large,
+only what was refused under the default bound is refused in the same words.
+
 An export holds the current run: what came before a ``continue_as_new`` is gone, from the store as well.
 
 Read next: `durable.testing.debugger`.
@@ -19,7 +22,8 @@ from typing import Any
 import msgspec
 
 from durable.errors import NonDeterminismError, WorkflowError
-from durable.journal.entries import Command, Failure, Row, Start, Status
+from durable.journal.codec import VALUE_BYTES_MAX
+from durable.journal.entries import Command, Completion, Failure, Row, Start, Status
 from durable.workflows.definition import REGISTRY, Workflow
 from durable.workflows.machine import Outcome, WorkflowMachine
 from durable.workflows.replaying import replay
@@ -39,6 +43,17 @@ class Recorded(msgspec.Struct, frozen=True):
     @property
     def commands(self) -> list[Command]:
         return [row for row in self.rows if type(row) is Command]
+
+    @property
+    def value_bytes_max(self) -> int:
+        """The bound under which it is replayed: the default one, or as much as its largest value shows that the node allowed."""
+        sizes = [len(self.start.input_json), len((self.output_json or "").encode())]
+        for row in self.rows:
+            if type(row) is Command:
+                sizes.append(len(row.input_json))
+            elif type(row) is Completion:
+                sizes.append(len(row.output_json or b""))
+        return max(VALUE_BYTES_MAX, *sizes)
 
 
 class ReplayCheck(msgspec.Struct, frozen=True):
@@ -80,7 +95,7 @@ def check_replay(workflow: Workflow[Any, Any] | str | None, text: str) -> Replay
         raise WorkflowError(
             f"this is a journal of the workflow {recorded.workflow!r}, not of {definition.name!r}. Nothing was replayed."
         )
-    machine = replay(definition, recorded.start, recorded.rows, recorded.workflow_id)
+    machine = replay(definition, recorded.start, recorded.rows, recorded.workflow_id, value_bytes_max=recorded.value_bytes_max)
     try:
         if recorded.status.finished:
             _check_end(recorded, machine)

@@ -157,7 +157,7 @@ class VirtualWorld:
         if isinstance(engine.log, LocalLog):
             engine.log.sync_on_the_loop()  # a thread that syncs a slow disk would leave nothing to wait for
         engine.runner.threads = _CountedThreads(engine.config.max_threads, self.loop)
-        in_process = engine.runner._start_function
+        in_process, bytes_max = engine.runner._start_function, engine.config.value_bytes_max
 
         def start_function(running: Any, work: Any, context: Context) -> None:
             function = work.function
@@ -165,16 +165,16 @@ class VirtualWorld:
                 in_process(running, work, context)
                 return
             args, kwargs = function.decode_arguments(running.operation.input_json)
-            engine.runner._run_thread(running, lambda: _as_a_process_would(function, args, kwargs), context)
+            engine.runner._run_thread(running, lambda: _as_a_process_would(function, args, kwargs, bytes_max), context)
 
         engine.runner._start_function = start_function  # type: ignore[method-assign]
 
 
-def _as_a_process_would(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+def _as_a_process_would(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bytes_max: int) -> bytes:
     result = function.body(*args, **kwargs)
     if inspect.iscoroutine(result):
         result = asyncio.run(result)
-    return encode_value(result, f"{function.name}: result")
+    return encode_value(result, f"{function.name}: result", bytes_max)
 
 
 class _CountedThreads(ThreadPool):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -205,3 +206,41 @@ def test_what_only_people_take_for_the_end_of_a_line_is_part_of_a_value() -> Non
     assert check_replay(echo, journal).operations == 2
     assert check_replay(echo, journal.replace("\n", "\r\n")).operations == 2  # saved on Windows
     assert debug(journal, at=0).locals["text"] == text
+
+
+# --- values above the bound of this process
+
+
+LARGE = durable.NodeConfig(value_bytes_max=64 << 20)
+
+
+async def large(ctx: Context, size: int) -> str:
+    text = "x" * size
+    await ctx.call(shortened, text)
+    await ctx.sleep(1)
+    return text
+
+
+def recorded_large(size: int, config: durable.NodeConfig | None = None) -> tuple[durable.Workflow[Any, Any], str]:
+    workflow = durable.workflow("replays-large")(large)
+
+    async def record() -> str:
+        async with durable.open("memory:", config) as runtime:
+            handle = await runtime.submit(workflow, size, workflow_id="l-1")
+            with suppress(durable.WorkflowFailed):
+                await handle.result()
+            return await runtime.export("l-1")
+
+    return workflow, run(record())
+
+
+def test_what_a_node_with_a_larger_bound_recorded_is_replayed_under_that_bound() -> None:
+    workflow, journal = recorded_large(20_000_000, LARGE)
+    assert check_replay(workflow, journal).status is durable.Status.COMPLETED
+    assert debug(journal, at=1).locals["size"] == 20_000_000
+
+
+def test_what_was_refused_as_too_large_is_refused_again() -> None:
+    workflow, journal = recorded_large(20_000_000)
+    assert "ValueTooLarge" in journal
+    assert check_replay(workflow, journal).status is durable.Status.FAILED

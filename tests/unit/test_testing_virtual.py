@@ -31,6 +31,11 @@ def elsewhere(n: int) -> int:
     return n * 3
 
 
+@durable.function(executor="process")
+def enlarged(n: int) -> str:
+    return "x" * n
+
+
 @durable.function(timeout=30.0)
 async def too_slow() -> None:
     await asyncio.sleep(3600)
@@ -46,6 +51,11 @@ async def sleeper(ctx: Context, days: int) -> float:
 @durable.workflow("virtual-threads")
 async def threads(ctx: Context, n: int) -> list[int]:
     return [await ctx.call(f, n) for f in (blocking, runs_its_own_loop, elsewhere)]
+
+
+@durable.workflow("virtual-large")
+async def large(ctx: Context, n: int) -> int:
+    return len(await ctx.call(enlarged, n))
 
 
 @durable.workflow("virtual-timeout")
@@ -78,6 +88,14 @@ def test_functions_in_threads_and_processes_take_no_virtual_time() -> None:
     with virtual_time() as virtual:
         assert virtual.run(result_of(threads, 1)) == [2, 2, 3]
         assert virtual.elapsed_s < 0.01
+
+
+def test_the_result_of_a_process_is_held_to_the_bound_of_the_node() -> None:
+    async def main() -> int:
+        async with durable.open("memory:", durable.NodeConfig(value_bytes_max=64 << 20)) as runtime:
+            return await (await runtime.submit(large, 20_000_000)).result()
+
+    assert run(main()) == 20_000_000
 
 
 def test_a_timeout_strikes_at_its_virtual_time() -> None:
