@@ -3,7 +3,7 @@
 A workflow that catches ``PaymentDeclined`` must catch it on replay too, in another process, years later. So an exception is
 recorded as the name of its class and its arguments, and it is rebuilt from those, *the first time as well*: what a workflow
 sees never depends on whether it is being replayed. A class that cannot be found again by its name, whose arguments have no
-JSON form, or that does not get its attributes back from them, is recorded as text and comes back as `FunctionFailed`; which of
+JSON form, or that gets other attributes back from them, is recorded as text and comes back as `FunctionFailed`; which of
 the two is decided once, on recording.
 
 Read next: `durable.journal.journal`.
@@ -71,15 +71,16 @@ def _args(error: BaseException) -> tuple[bytes, bool]:
             return b"[]", False
         again = kind(*ANY.decode(args_json))
         same = type(again) is kind and again.args == error.args and _message(again) == _message(error)
-        same = same and (kind is SagaRollbackFailed or _attributes(again) == _attributes(error))
+        same = same and (kind is SagaRollbackFailed or not _lies(again, error))
     except Exception:
         return b"[]", False
     return (args_json, True) if same else (b"[]", False)
 
 
-def _attributes(error: BaseException) -> dict[str, Any]:
-    """What an exception carries beside its arguments; notes are for people."""
-    return {name: value for name, value in vars(error).items() if name != "__notes__"}
+def _lies(again: BaseException, error: BaseException) -> bool:
+    """Whether an attribute would come back with another value. One that is missing, or is None, tells no lie."""
+    had = vars(error)
+    return any(value is not None and not (name in had and had[name] == value) for name, value in vars(again).items())
 
 
 def _find_class(module: str, qualname: str) -> Any:

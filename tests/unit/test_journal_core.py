@@ -209,16 +209,27 @@ class Holding(Exception):
         self.held = Undecided()
 
 
-def test_an_exception_whose_attributes_its_arguments_do_not_carry_comes_back_as_text() -> None:
+def test_an_exception_that_would_come_back_with_another_attribute_comes_back_as_text() -> None:
     """A workflow that decides by an attribute must not read another value than the one that was raised."""
     assert isinstance(failures.rebuild(failures.record(RateLimited("slow down"))), RateLimited)
     text = failures.rebuild(failures.record(RateLimited("slow down", retry_after=5)))
     assert isinstance(text, FunctionFailed)
     assert text.message == "slow down"
+    assert isinstance(failures.rebuild(failures.record(Holding("x"))), FunctionFailed)
+
+
+class Refused(Exception):
+    def __init__(self, message: str, response: object = None) -> None:
+        super().__init__(message)
+        self.response = response
+
+
+def test_an_attribute_that_is_missing_or_none_when_it_comes_back_does_not_make_it_text() -> None:
+    """Many libraries hang what they have on their exceptions; who catches one wants its class."""
+    assert isinstance(failures.rebuild(failures.record(Refused("no", response=object()))), Refused)
     later = ValueError("no funds")
     later.code = 7  # type: ignore[attr-defined]
-    assert isinstance(failures.rebuild(failures.record(later)), FunctionFailed)
-    assert isinstance(failures.rebuild(failures.record(Holding("x"))), FunctionFailed)
+    assert isinstance(failures.rebuild(failures.record(later)), ValueError)
 
 
 def test_what_was_noted_on_an_exception_does_not_make_it_text() -> None:
