@@ -16,8 +16,12 @@ it ran without a cluster, no seeds  a cluster of one, which begins with all that
 it ran without a cluster, seeds     nothing: it is refused, since the others would never get what is there
 ==================================  =================================================================================
 
-**Limits.** A name in the list is looked up once, when the node joins; an address that leads to a member by another way than its
-advertised one is not recognised, and then the birth waits: give the list as the nodes advertise themselves.
+A seed is a member if that one advertises it as it stands in the list, or as the name server has it. The founders are told to
+the core by what they advertise, which is the same on all of them, however each list is spelled.
+
+**Limits.** A name in the list is looked up once, when the node joins, and of several addresses the first is taken; what a member
+advertises is not looked up. An address that leads to it in any other way is not recognised, and then the birth waits: give the
+list as the nodes advertise themselves.
 
 Read next: `durable.cluster.host`.
 """
@@ -26,16 +30,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from durable.cluster.replicated import ReplicatedLog
 from durable.errors import JoinRejected
 from durable.membership.member import NodeAddress, NodeId
 from durable.replication.standing import Role
 from durable.storage.folder import WAY_BACK
+from durable.transports.names import is_number
 
 WITNESS_ALONE = "a witness owns nothing, and a cluster of it alone runs nothing. Nothing was touched. Name the others as its seeds"
+
+
+class Seed(NamedTuple):
+    """An entry of the list: as it is written, and as it was looked up; twice the same if it is in numbers, or was not found."""
+
+    written: NodeAddress
+    looked_up: NodeAddress
+
+    def is_at(self, address: NodeAddress) -> bool:
+        """Whether it means whoever advertises this address."""
+        return _plain(address) in self
 
 
 class Founding:
@@ -46,12 +63,12 @@ class Founding:
         self._me = me
         self._ran_alone = ran_alone
         self._witness = witness
-        self._seeds: tuple[NodeAddress, ...] | None = None
+        self._seeds: tuple[Seed, ...] | None = None
 
-    async def begin(self, seeds: Sequence[NodeAddress], members: Mapping[NodeAddress, NodeId]) -> None:
+    def begin(self, seeds: Iterable[Seed], members: Mapping[NodeAddress, NodeId]) -> None:
         """The node joins by this list; its own address may be in it. Raises `JoinRejected`."""
-        resolved = tuple([await _resolved(seed) for seed in dict.fromkeys(seeds)])
-        alone = all(seed == self._me for seed in resolved)
+        seeds = tuple(seeds)
+        alone = all(seed.is_at(self._me) for seed in seeds)
         if self._log.core.roster is None and self._ran_alone and not alone:
             raise JoinRejected(
                 "its store holds what ran without a cluster (`durable.open`). Where others take part it cannot come along. Nothing "
@@ -60,7 +77,7 @@ class Founding:
             )
         if self._log.core.roster is None and self._witness and alone:
             raise JoinRejected(WITNESS_ALONE)
-        self._seeds = resolved
+        self._seeds = seeds
         self.look(members)
 
     def waits_for(self, members: Mapping[NodeAddress, NodeId]) -> str | None:
@@ -80,7 +97,7 @@ class Founding:
                 f"it is not in its own list of seeds, so it founds no cluster, and waits to be let into one. If there is none "
                 f"yet, give all founders one list, {self._me} included"
             )
-        if missing := ", ".join(str(seed) for seed in self._seeds if seed not in members):
+        if missing := ", ".join(str(seed.written) for seed, member in _found(self._seeds, members).items() if member is None):
             return f"the cluster begins when each of its seeds is up, and accepts nothing until then; missing: {missing}"
         return "the seeds have not founded a cluster yet: were all told the same list, and are their stores empty?"
 
@@ -89,27 +106,37 @@ class Founding:
         core, seeds = self._log.core, self._seeds
         if seeds is None:
             return
-        others = [seed for seed in seeds if seed != self._me]
+        others = [seed for seed in seeds if not seed.is_at(self._me)]
         if core.roster is not None:
             self._seeds = None
             if not core.voter:
                 self._log.tell(core.ask_in)
         elif not others:
             self._log.tell(lambda now: core.birth(now, (), ()))
-        elif self._me not in seeds:
+        elif len(others) == len(seeds):
             self._seeds = None
             self._log.tell(core.ask_in)
-        elif all(seed in members for seed in seeds):
-            founders = tuple(members[seed] for seed in seeds)
-            addresses = tuple(str(seed) for seed in seeds)
-            self._log.tell(lambda now: core.birth(now, addresses, founders))
+        elif None not in (found := _found(seeds, members).values()):
+            founders = dict(member for member in found if member is not None)  # two seeds may be one member
+            self._log.tell(lambda now: core.birth(now, tuple(map(str, founders.values())), tuple(founders)))
 
 
-async def _resolved(seed: NodeAddress) -> NodeAddress:
-    try:
-        ip_address(seed.host)
-    except ValueError:
-        with contextlib.suppress(OSError):
+async def look_up(seed: NodeAddress) -> Seed:
+    """Whom an entry of the list means. A name that is not found is kept as it is."""
+    looked_up = written = _plain(seed)
+    if not is_number(seed.host):
+        with contextlib.suppress(OSError, UnicodeError):  # the latter is for a name that no name server could have
             found = await asyncio.get_running_loop().getaddrinfo(seed.host, seed.port)
-            return NodeAddress(str(found[0][4][0]), seed.port)
-    return seed
+            looked_up = _plain(NodeAddress(str(found[0][4][0]), seed.port))
+    return Seed(written, looked_up)
+
+
+def _found(seeds: Iterable[Seed], members: Mapping[NodeAddress, NodeId]) -> dict[Seed, tuple[NodeId, NodeAddress] | None]:
+    """The member that each seed means, and where that one says it is; None: nobody who is there."""
+    at = {_plain(address): (node, address) for address, node in members.items()}
+    return {seed: at.get(seed.written) or at.get(seed.looked_up) for seed in seeds}
+
+
+def _plain(address: NodeAddress) -> NodeAddress:
+    """An address in numbers has many spellings; this is the one to compare by. A name is left as it is."""
+    return NodeAddress(str(ip_address(address.host)), address.port) if is_number(address.host) else address

@@ -37,7 +37,7 @@ from msgspec.structs import replace
 from durable.cluster.ask import NodeView, encode_view, seal_of
 from durable.cluster.config import ClusterConfig
 from durable.cluster.events import EventStream
-from durable.cluster.founding import Founding
+from durable.cluster.founding import Founding, look_up
 from durable.cluster.host import Host
 from durable.cluster.replicated import Syncs
 from durable.desk.face import Face
@@ -176,11 +176,11 @@ class ClusterNode(Face):
             Unreachable: no seed let it in within ``timeout_s``; it goes on asking. None: it waits for ever.
         """
         address = await self.start()
+        listed = {seed: await look_up(seed) for seed in (self.config.seed_nodes if seeds is None else seeds)}
+        seeds = [seed for seed, meant in listed.items() if not meant.is_at(address)]
         swim, now = self._running()
-        listed = self.config.seed_nodes if seeds is None else seeds
-        seeds = [seed for seed in listed if seed != address]
         if self._founding is not None:
-            await self._founding.begin(listed, self._by_address())
+            self._founding.begin(listed.values(), self._by_address())
         joined = self._joined = asyncio.get_running_loop().create_future() if seeds else None
         self._was_voter = self._host is not None and self._host.core.voter
         if asked := self._host.remembered.beside(seeds) if self._host is not None else seeds:

@@ -19,6 +19,8 @@ from durable.errors import ClusterError, JoinRejected, NameTaken, NotSecured, Pr
 from durable.membership.member import Claim, Member, NodeId
 from durable.membership.messages import Packet, Ping, encode
 from durable.rpc.frames import MEMBERSHIP
+from durable.storage.memory import InMemoryStore
+from durable.storage.node import NodeStorage
 from durable.transports.seal import Keyring, Sealed
 from durable.transports.sockets import SocketTransport
 from durable.world import SystemEntropy
@@ -60,6 +62,18 @@ def test_a_node_alone_is_a_cluster_of_one() -> None:
             assert node.ring.nodes == ("a",) and node.ring.get_node("order-94") == "a"
         await node.leave()
         await node.closed()
+
+    within(body)
+
+
+@pytest.mark.parametrize("storage", [False, True])
+def test_a_node_whose_only_seed_is_itself_by_another_name_waits_for_nobody(storage: bool) -> None:
+    async def body() -> None:
+        node = ClusterNode(config("a"), NodeStorage.make(InMemoryStore.open()) if storage else None)
+        address = await node.start()
+        await node.join(5, seeds=[NodeAddress("127.1", address.port)])
+        assert node.waits_for() is None
+        await node.close()
 
     within(body)
 

@@ -131,6 +131,16 @@ def test_a_result_is_told_by_a_copy_that_cannot_have_missed_a_purge_and_else_by_
     with_nodes(3, body)
 
 
+def test_nodes_that_advertise_names_found_a_cluster() -> None:
+    async def body(nodes: list[ClusterNode]) -> None:
+        assert {member.address.host for member in nodes[0].members()} == {"localhost"}
+        for number, node in enumerate(nodes):
+            handle = await node.submit(doubling, number, workflow_id=f"named-{number}")
+            assert await handle.result(timeout=10) == 2 * number
+
+    with_nodes(2, body, advertise_address="localhost:0")
+
+
 def test_executions_on_two_nodes_write_to_each_other() -> None:
     async def body(nodes: list[ClusterNode]) -> None:
         names = (f"answering-{number}" for number in range(1_000))
