@@ -158,8 +158,6 @@ class ClusterConfig:
             fields["node_id"] = name
         host, port = given.get("CLUSTER_BIND_HOST", LOOPBACK.host), given.get("CLUSTER_BIND_PORT", str(PORT))
         fields["bind_address"] = _from("CLUSTER_BIND_HOST and CLUSTER_BIND_PORT", host, port)
-        if host := given.get("CLUSTER_ADVERTISE_HOST", ""):
-            fields["advertise_address"] = _from("CLUSTER_ADVERTISE_HOST and CLUSTER_BIND_PORT", host, port)
         if seeds := given.get("CLUSTER_SEED_NODES"):
             fields["seed_nodes"] = parse_seeds(seeds)
         fields["secret_key"] = given.get("CLUSTER_SECRET_KEY") or None
@@ -167,6 +165,8 @@ class ClusterConfig:
             fields["cluster_name"] = name
         fields["insecure"] = given.get("CLUSTER_INSECURE", "") == "1"
         fields |= changes
+        if host := given.get("CLUSTER_ADVERTISE_HOST", ""):
+            fields.setdefault("advertise_address", NodeAddress(host, _address(fields["bind_address"]).port))
         if "node_id" not in fields:
             raise ValueError("CLUSTER_NODE_ID is not set, nor node_id (--id): give this node a name that no other has")
         return cls(**fields)

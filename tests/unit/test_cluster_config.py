@@ -64,6 +64,15 @@ def test_what_is_said_in_code_wins_over_the_environment() -> None:
     assert (config.node_id, config.bind_address.port) == ("b", 1)
 
 
+def test_an_advertised_host_goes_with_the_port_that_is_bound() -> None:
+    environment = {"CLUSTER_NODE_ID": "a", "CLUSTER_ADVERTISE_HOST": "h", "CLUSTER_SECRET_KEY": SECRET}
+    assert ClusterConfig.from_env(environment).advertise_address == NodeAddress("h", 7800)
+    for bind in ("0.0.0.0:7802", NodeAddress("0.0.0.0", 7802)):
+        assert ClusterConfig.from_env(environment, bind_address=bind).advertise_address == NodeAddress("h", 7802)
+    said = ClusterConfig.from_env(environment, bind_address="0.0.0.0:7802", advertise_address="i:1")
+    assert said.advertise_address == NodeAddress("i", 1)
+
+
 @pytest.mark.parametrize(
     ("environment", "why"),
     [
