@@ -13,8 +13,7 @@ timer is never set further ahead than a quarter of a gossip interval, and if it 
 (`Evidence.STALLED`): it then gives the others more time.
 
 **With a storage** the node is more than a member: a `Host` replicates journals, runs the workflows of the partitions that it owns,
-and answers for all the others. Then the ring holds the voters of the roster that seem alive; before, or without one, everybody
-who seems alive.
+and answers for all the others. Then the ring holds the voters that seem alive; before, or without a roster, everybody who does.
 
 **Limits.** Who seems alive is a guess, right within seconds; who may commit is decided by the replicated journal. A listener of
 `events` that falls behind by `EVENTS_MAX` is told so, and loses the rest. At most `ASKING_MAX` questions are under way; past that
@@ -169,7 +168,7 @@ class ClusterNode(Face):
         """Start if need be, and return when a seed has let this node in, or a roster; the other seeds are asked in the background.
 
         ``seeds``: those of the configuration, if nothing else is said; who was there when it last ran is asked as well. Without
-        any, or with itself as the only one, it returns at once: the node is a cluster of its own, until somebody is found.
+        any, or with itself as the only one, it returns at once, a cluster of its own. If the node ends, it does what `closed` does.
 
         Raises:
             JoinRejected: the cluster was born with other settings; or this store has executions that ran without one.
@@ -177,6 +176,9 @@ class ClusterNode(Face):
         """
         address = await self.start()
         listed = {seed: await look_up(seed) for seed in (self.config.seed_nodes if seeds is None else seeds)}
+        if self._ended is not None and self._ended.done():
+            await self.closed()
+            return
         seeds = [seed for seed, meant in listed.items() if not meant.is_at(address)]
         swim, now = self._running()
         if self._founding is not None:
@@ -456,7 +458,8 @@ class ClusterNode(Face):
     def _changed(self, member: Member) -> None:
         self._addresses[member.node_id] = member.address
         if len(self._addresses) > ADDRESSES_MAX:
-            for node in self._addresses.keys() - {*self._voters(), *(one.node_id for one in self.members())}:
+            voters = self._host.voters if self._host is not None else ()
+            for node in self._addresses.keys() - {*voters, *(one.node_id for one in self.members())}:
                 del self._addresses[node]
         if self._host is not None:
             self._host.seen(member)
@@ -470,9 +473,6 @@ class ClusterNode(Face):
             if self._host.core.voter and not self._was_voter:
                 _conclude(self._joined)  # let in by a majority, which may know it from an earlier life when all its seeds are gone
         self._replace_ring()
-
-    def _voters(self) -> Iterable[NodeId]:
-        return self._host.voters if self._host is not None else ()
 
     def _by_address(self) -> dict[NodeAddress, NodeId]:
         return {member.address: member.node_id for member in self.members() if member.status.is_live}

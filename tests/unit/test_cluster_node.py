@@ -125,6 +125,31 @@ def test_other_settings_are_refused_and_named() -> None:
     within(body)
 
 
+@pytest.mark.parametrize("storage", [False, True])
+def test_a_node_that_ends_while_its_seeds_are_looked_up_joins_nobody(storage: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def getaddrinfo(*_: Any, **__: Any) -> Any:
+        asked.set()
+        await answer.wait()
+        return [(None, None, None, "", ("127.0.0.1", 1))]
+
+    async def body() -> None:
+        node = ClusterNode(config("a"), NodeStorage.make(InMemoryStore.open()) if storage else None)
+        address = await node.start()
+        monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+        joining = asyncio.ensure_future(node.join(seeds=[NodeAddress("elsewhere", 1)]))
+        await asyncio.wait_for(asked.wait(), 1)
+        other = Claim(NodeId("a"), NodeAddress("127.0.0.1", 1), 2**52, 0, ALIVE, NodeId("a"))
+        node.datagram(address, encode(Packet("durable", NodeId("b"), 1, None, (other,))))
+        answer.set()
+        with pytest.raises(NameTaken, match="another process runs as a"):
+            await asyncio.wait_for(joining, 1)
+        await node.close()
+
+    within(body)
+
+
 def test_of_two_with_one_name_the_later_one_waits(caplog: pytest.LogCaptureFixture) -> None:
     async def body() -> None:
         async with ClusterNode(config("a")) as a:
