@@ -125,7 +125,7 @@ async def look_up(seed: NodeAddress) -> Seed:
     """Whom an entry of the list means. A name that is not found is kept as it is."""
     looked_up = written = _plain(seed)
     if not is_number(seed.host):
-        with contextlib.suppress(OSError, UnicodeError):  # the latter is for a name that no name server could have
+        with contextlib.suppress(OSError, UnicodeError):  # the latter: no host can have that name
             found = await asyncio.get_running_loop().getaddrinfo(seed.host, seed.port)
             looked_up = _plain(NodeAddress(str(found[0][4][0]), seed.port))
     return Seed(written, looked_up)

@@ -43,7 +43,7 @@ class Names:
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(host, None, family=self._family, type=socket.SOCK_DGRAM)
-        except OSError:
+        except (OSError, UnicodeError):  # the latter: no host can have that name
             return
         else:
             self._known.pop(host, None)

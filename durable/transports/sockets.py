@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
+from errno import EINVAL
 from typing import TYPE_CHECKING
 
 from durable.membership.member import NodeAddress
@@ -53,9 +54,10 @@ class SocketTransport:
             return NOWHERE
         try:
             bound = await self._listen(self._bind, receiver)
-        except OSError as error:
-            why = f"cannot listen on {self._bind}: {error.strerror}. Nothing was started"
-            raise OSError(error.errno, f"{why}. Free it, or bind another (--bind, bind_address)") from error
+        except (OSError, UnicodeError) as error:  # the latter: no host can have that name
+            number, what = (error.errno, error.strerror) if isinstance(error, OSError) else (EINVAL, error)
+            why = f"cannot listen on {self._bind}: {what}. Nothing was started"
+            raise OSError(number, f"{why}. Free it, or bind another (--bind, bind_address)") from error
         self._streams.advertised = self._advertise and NodeAddress(self._advertise.host, self._advertise.port or bound.port)
         self._streams.advertised = self._streams.advertised or bound
         return bound

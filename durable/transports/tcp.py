@@ -141,7 +141,7 @@ class Streams:
         except Rejected as why:
             self._dropped[str(why)] += 1
             raise Unreachable(f"{to} answered, but not as one of ours ({why}): compare key and cluster name") from None
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter: no host can have that name
             raise Unreachable(f"cannot connect to {to}: {error}") from error
 
     async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Channel:

@@ -161,6 +161,32 @@ def test_nobody_there_is_unreachable_and_a_datagram_to_nobody_is_lost() -> None:
     between(body, lambda: (key(), key()))
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_a_name_that_no_host_can_have_is_unreachable_and_a_datagram_to_it_is_lost(host: str) -> None:
+    async def body(a: Any, at_a: Any, b: Any, at_b: Any, heard: Heard) -> None:
+        nobody = NodeAddress(host, 1)
+        with pytest.raises(Unreachable, match="cannot connect"):
+            await SocketTransport(None).ask(nobody, b"?")
+        with pytest.raises(Unreachable, match="cannot connect"):
+            await a.connect(nobody)
+        a.send(nobody, b"hello")
+        with pytest.raises(OSError, match=f"cannot listen on {host}:1: .*Nothing was started"):
+            await SocketTransport(nobody).open(heard)
+
+    between(body, lambda: (Unsealed(), Unsealed()))
+
+
+def test_a_name_that_no_host_can_have_is_not_known_when_it_was_looked_up() -> None:
+    async def run() -> None:
+        names = Names(socket.AF_INET)
+        assert names.address("a..b") is None
+        assert await asyncio.gather(*names._asking.values()) == [None]
+        assert names.address("a..b") is None
+        names.close()
+
+    asyncio.run(run())
+
+
 def test_no_answer_is_unreachable() -> None:
     async def body(a: Any, at_a: Any, b: Any, at_b: Any, heard: Heard) -> None:
         heard.answer = None
