@@ -198,10 +198,8 @@ class ClusterClient(Face):
             known = live.get(member.node_id)
             if member.status.is_live and (known is None or rank(member) > rank(known)):
                 live[member.node_id] = member
-        roles = [(node, role) for view in views for node, role in view.roles.items()]
-        passive = {node for node, role in roles if role is Role.WITNESS}
-        passive |= live.keys() - {node for node, role in roles if role is not Role.MEMBER}  # they keep nothing, and say nothing
-        self._router.ring.hold(dict.fromkeys(sorted(live.keys() - passive or live)))
+        witnesses = {node for view in views for node, role in view.roles.items() if role is Role.WITNESS}
+        self._router.ring.hold(dict.fromkeys(sorted(live.keys() - witnesses or live)))
         gone = {node: member for node, member in self._known.items() if node not in live}
         self._known = dict([*gone.items(), *live.items()][-KNOWN_MAX:])
         return max(views, key=lambda view: sum(member.status.is_live for member in view.members))

@@ -9,8 +9,7 @@ the effects that it hands back, set the timer to its next deadline.
 put the members on the ring; gossip does the rest. Seeds that do not answer are asked again, at growing intervals, for ever.
 
 **The watchdog.** Whoever computes on the event loop keeps gossip from answering, and finds everybody else silent. So the
-timer is never set further ahead than a quarter of a gossip interval, and if it comes late by as much again, the core is told
-(`Evidence.STALLED`): it then gives the others more time.
+timer is never set further ahead than a quarter of a gossip interval, and if it is late by as much, the core is told (`STALLED`).
 
 **With a storage** the node is more than a member: a `Host` replicates journals, runs the workflows of the partitions that it owns,
 and answers for all the others. Then the ring holds the voters that seem alive; before, or without a roster, everybody who does.
@@ -50,7 +49,8 @@ from durable.membership.messages import decode, encode
 from durable.membership.swim import Swim
 from durable.ports import Clock, Entropy, Link, Transport
 from durable.routing.partitions import PartitionRing, partition_of
-from durable.rpc.frames import MEMBERSHIP, VIEW
+from durable.rpc.calls import refuse
+from durable.rpc.frames import MEMBERSHIP, REQUEST, VIEW
 from durable.runtime.config import NodeConfig
 from durable.storage.node import NodeStorage
 from durable.storage.syncer import Syncer
@@ -340,7 +340,7 @@ class ClusterNode(Face):
         """One frame of a standing link: replication, a request, an answer."""
         if self._host is not None:
             self._host.frame(link, data)
-        else:
+        elif data[:1] != REQUEST or not refuse(link, data[1:], self.config.node_id):
             self._unreadable["frame for a node without a storage"] += 1
 
     def link_lost(self, link: Link) -> None:

@@ -298,6 +298,18 @@ class RpcServer:
             link.abort()  # a caller that reads nothing: it is to know that no answer comes
 
 
+def refuse(link: Link, data: bytes, who: str) -> bool:
+    """Say no to a request (without its first byte) where no desk is. False: it cannot be read."""
+    try:
+        ask = _asks.decode(data)
+    except _BROKEN:
+        return False
+    if not isinstance(ask.request, Forget):
+        why = Unreachable(f"{who} keeps no journals, and runs nothing. Nothing was done")
+        link.send(ANSWER + _encoder.encode(Answer(ask.number, _NOTHING, fault_of(why))))
+    return True
+
+
 def _written(ask: Ask) -> bytes:
     try:
         return REQUEST + _encoder.encode(ask)

@@ -16,10 +16,20 @@ from durable import Context, NodeConfig
 from durable.cli import main
 from durable.cluster import ClusterClient, ClusterConfig, ClusterNode
 from durable.copies.messages import Append, SnapshotPiece, encode
-from durable.errors import ClusterError, DurableError, JoinRejected, NoQuorum, OutcomeUnknown, StoreCorrupted, StoreError
+from durable.errors import (
+    ClusterError,
+    DurableError,
+    JoinRejected,
+    NoQuorum,
+    OutcomeUnknown,
+    StoreCorrupted,
+    StoreError,
+    Unreachable,
+)
 from durable.journal.keys import PARTITIONS, partition_of
 from durable.membership.member import NodeId
 from durable.replication.transfer import Transfer
+from durable.rpc.requests import Outcome
 from durable.storage import RocksDBStore
 from durable.storage.folder import DISTRUSTED, distrusted
 from durable.storage.memory import InMemoryStore
@@ -525,18 +535,17 @@ def test_a_port_that_another_cluster_has_now_answers_for_nobody() -> None:
     asyncio.run(run())
 
 
-def test_a_client_asks_no_node_that_keeps_nothing() -> None:
-    """It would not answer, and its silence would count as "perhaps"."""
+def test_a_node_that_keeps_nothing_says_no_to_a_request() -> None:
+    """Its silence would cost seconds, and would count as "perhaps"."""
 
     async def body(nodes: list[ClusterNode]) -> None:
         bare = ClusterNode(ClusterConfig.lan("bare", bind_address="127.0.0.1:0"))
-        await bare.start()
-        seed = nodes[0].members()[0].address
+        there, seed = await bare.start(), nodes[0].members()[0].address
         await bare.join(seeds=[seed])
         async with ClusterClient([seed]) as client:
-            while len(await client.members()) < 4:
-                await asyncio.sleep(0)
-            assert sorted(client._router.ring.nodes) == ["host-1", "host-2", "host-3"]
+            with pytest.raises(Unreachable, match="bare keeps no journals") as caught:
+                await client._calls.call(there, Outcome("order-7", 0.0), 5.0)
+            assert type(caught.value) is Unreachable
         await bare.close()
 
     with_nodes(3, body)
