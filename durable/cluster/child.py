@@ -136,6 +136,8 @@ class _Child:
                     answer = msgspec.to_builtins(self._node.view())
         except DurableError as error:
             _report(answers=order["number"], error=str(error))
+        except Exception as error:  # whoever asked waits for an answer
+            _report(answers=order["number"], error=f"{type(error).__name__}: {error}")
         else:
             _report(answers=order["number"], answer=answer)
 

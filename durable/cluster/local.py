@@ -29,7 +29,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -234,7 +233,12 @@ class LocalCluster(Sight):
     async def disturb(
         self, node: str | None = None, *, loss: float = 0.0, delay_s: float = 0.0, breaks: float = 0.0, seed: int = 0
     ) -> None:
-        """Make the network of one node, or of all, lose and delay what they send. Without numbers it is good again."""
+        """Make the network of one node, or of all, lose and delay what they send. Without numbers it is good again.
+
+        Raises `ValueError`: the shares are not within 0 and 1, or the delay is below 0.
+        """
+        if not (0 <= loss <= 1 and 0 <= breaks <= 1 and 0 <= delay_s < float("inf")):
+            raise ValueError(f"loss {loss} and breaks {breaks} must be within 0 and 1, delay_s {delay_s} not below 0")
         names = list(self._processes) if node is None else [self._process(node).node_id]
         for name in names:
             self._faults[name] = {"loss": loss, "delay_s": delay_s, "breaks": breaks, "seed": seed}
@@ -340,7 +344,11 @@ class LocalCluster(Sight):
             "mute": [address for other, address in others.items() if (other, name) in self._deaf],
         }
         if process.state == "running":
-            with suppress(ClusterError):  # it is gone: it will be told when it is started again
+            try:
                 await process.order("cut", **cuts)
                 await process.order("disturb", faults=self._faults.get(name, {}))
-                self._untold.pop(name, None)
+            except ClusterError:
+                if process.state == "running":
+                    raise
+                return  # it is gone or paused: it will be told when it is started again, or goes on
+            self._untold.pop(name, None)

@@ -1,8 +1,8 @@
 """`NodeProcess`: one child of a `LocalCluster`, seen from the parent.
 
 **How it works.** Orders are numbered and answered by number; reports of changes come between the answers. When the pipe ends,
-whatever still waits for an answer is told that the process is gone. Every process that runs is in a list that is killed when
-the interpreter ends.
+whatever still waits for an answer is told that the process is gone. One whose reports cannot be read is killed: nobody would be
+answered any more. Every process that runs is in a list that is killed when the interpreter ends.
 
 Read next: `durable.cluster.child`, the other end of the pipe.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -23,8 +24,10 @@ import msgspec
 from durable.errors import ClusterError
 from durable.membership.member import Member, MemberStatus, NodeAddress, NodeId
 
+log = logging.getLogger("durable")
 START_S = 30.0
-LINE_BYTES_MAX = 2**20
+LINE_BYTES_MAX = 2**26
+"""A report with the largest result, which JSON in JSON makes twice as long, is below it."""
 LAST_WORDS_BYTES = 4_000
 
 OnReport: TypeAlias = Callable[["NodeProcess", Member | None, MemberStatus | None], None]
@@ -115,7 +118,7 @@ class NodeProcess:
     async def gone(self) -> None:
         """Return when the process has ended and all that it said has been read."""
         if self._reading is not None:
-            await self._reading
+            await asyncio.shield(self._reading)  # whoever gives up waiting does not end the reading
 
     def _write(self, what: dict[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -124,19 +127,27 @@ class NodeProcess:
     async def _read(self) -> None:
         assert self._process.stdout is not None and self._process.stderr is not None
         last_words = asyncio.get_running_loop().create_task(_tail(self._process.stderr))
-        async for line in self._process.stdout:
-            self._hear(msgspec.json.decode(line))
+        why = "ended before it answered"
+        try:
+            async for line in self._process.stdout:
+                self._hear(msgspec.json.decode(line))
+        except Exception as error:
+            log.exception("a report of %s cannot be read: its process is killed", self.node_id)
+            why = f"was killed, as its report could not be read: {error}"
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await _tail(self._process.stdout)  # or the pipe is full for ever
         words = await last_words
         await self._process.wait()
         _running.pop(self.process_id, None)
         self.state = "gone"
-        gone = ClusterError(f"the process of {self.node_id} ended before it answered. {words}".strip())
+        gone = ClusterError(f"the process of {self.node_id} {why}. {words}".strip())
         for waiting in (self._started, *self._orders.values()):
             if not waiting.done():
                 waiting.set_exception(gone)
         if not self._started.cancelled():
             self._started.exception()
-        self._on_report(self, None, None)
+        self._pass_on(None, None)
 
     def _hear(self, report: dict[str, Any]) -> None:
         if "members" in report:
@@ -148,17 +159,24 @@ class NodeProcess:
             self._started.set_result(None)
         if "answers" in report:
             waiting = self._orders.pop(report["answers"])
-            if "error" in report:
-                waiting.set_exception(ClusterError(report["error"]))
-            else:
-                waiting.set_result(report["answer"])
+            if not waiting.done():  # else nobody waits for it any more
+                if "error" in report:
+                    waiting.set_exception(ClusterError(report["error"]))
+                else:
+                    waiting.set_result(report["answer"])
         elif "error" in report and not self._started.done():
             self._started.set_exception(ClusterError(f"{self.node_id} did not start: {report['error']}"))
         if "changed" in report:
             was = MemberStatus[report["was"]] if report["was"] else None
-            self._on_report(self, msgspec.convert(report["changed"], Member), was)
+            self._pass_on(msgspec.convert(report["changed"], Member), was)
         else:
-            self._on_report(self, None, None)
+            self._pass_on(None, None)
+
+    def _pass_on(self, member: Member | None, was: MemberStatus | None) -> None:
+        try:
+            self._on_report(self, member, was)
+        except Exception:  # a mistake of whoever listens, which is no fault of the process
+            log.exception("a report of %s was heard, and whoever listens to it failed", self.node_id)
 
 
 async def _tail(stream: asyncio.StreamReader) -> str:

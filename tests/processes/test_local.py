@@ -14,7 +14,7 @@ import pytest
 
 import durable
 from durable import Context
-from durable.cluster import LocalCluster
+from durable.cluster import LocalCluster, process
 from durable.errors import ClusterError
 
 cloudpickle = pytest.importorskip("cloudpickle", reason="needs cloudpickle (durable[notebook])")
@@ -38,9 +38,15 @@ async def asking(ctx: Context, word: str) -> tuple[str, str]:
     return word, await ctx.call(where)
 
 
+@durable.workflow("local-late")
+async def late(ctx: Context, letters: int) -> str:
+    await ctx.receive("go")
+    return "ä" * letters
+
+
 def on_cluster(n: int, body: Callable[[LocalCluster], Awaitable[None]]) -> None:
     async def run() -> None:
-        async with asyncio.timeout(100), LocalCluster(n, app=[asking], rpc_timeout=5.0) as cluster:
+        async with asyncio.timeout(100), LocalCluster(n, app=[asking, late], rpc_timeout=5.0) as cluster:
             await cluster.wait_balanced()
             await body(cluster)
 
@@ -76,6 +82,66 @@ def test_what_a_node_refuses_is_said_here_and_a_node_that_is_down_is_not_asked()
             await cluster.submit(asking, "a", "x", at="node-2")
 
     on_cluster(3, body)
+
+
+def test_what_is_no_longer_waited_for_is_answered_and_harms_nothing() -> None:
+    async def body(cluster: LocalCluster) -> None:
+        handle = await cluster.submit(late, 1, "w")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(cluster.result("w", at="node-2"), 0.1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(cluster._process("node-2").gone(), 0.1)
+        await handle.send("go")
+        assert await handle.result() == await cluster.result("w", at="node-2") == "ä"
+        await cluster.kill("node-2")
+        assert cluster.states() == {"node-1": "running", "node-2": "gone"}
+        assert list(process._running) == [cluster.process_id("node-1")]
+
+    on_cluster(2, body)
+    assert not process._running
+
+
+def test_a_result_of_2_mib_arrives_from_a_node() -> None:
+    async def body(cluster: LocalCluster) -> None:
+        handle = await cluster.submit(late, 2**20, "w")
+        await handle.send("go")
+        assert await cluster.result("w", at="node-1") == "ä" * 2**20
+
+    on_cluster(1, body)
+
+
+def test_a_network_cannot_be_worse_than_broken_and_what_a_node_cannot_do_it_says() -> None:
+    async def body(cluster: LocalCluster) -> None:
+        for wrong in ({"loss": 5}, {"breaks": -0.1}, {"delay_s": float("inf")}):
+            with pytest.raises(ValueError, match="must be within 0 and 1"):
+                await cluster.disturb(**wrong)
+        with pytest.raises(ClusterError, match="ValueError: loss 5"):
+            await cluster._process("node-1").order("disturb", faults={"loss": 5})
+        await cluster.disturb(delay_s=0.001)
+        await cluster.heal()
+        assert (await cluster.view("node-1")).node_id == "node-1"
+
+    on_cluster(1, body)
+
+
+def test_a_node_whose_reports_cannot_be_read_is_ended_and_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(cluster: LocalCluster) -> None:
+        def hear(report: object) -> None:
+            raise RuntimeError("not understood")
+
+        monkeypatch.setattr(cluster._process("node-1"), "_hear", hear)
+        with pytest.raises(ClusterError, match="not understood"):
+            await cluster.view("node-1")
+        assert cluster.states() == {"node-1": "gone"}
+        assert not process._running
+        await cluster.restart("node-1")
+        unlisten = cluster.listen(lambda: hear("a mistake of whoever listens, which harms no process"))
+        await cluster.add()
+        await cluster.wait_converged()
+        unlisten()
+        assert (await cluster.view("node-1")).node_id == "node-1"
+
+    on_cluster(1, body)
 
 
 def test_the_balance_is_lost_with_a_node_and_comes_back_without_it_and_with_it() -> None:
