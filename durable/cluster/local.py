@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -141,7 +141,7 @@ class LocalCluster(Sight):
         self._began_s = asyncio.get_running_loop().time()
         names = [NodeId(f"node-{number}") for number in range(1, self._n + 1)]
         try:
-            await asyncio.gather(*(self._launch(name, number=number) for number, name in enumerate(names)))
+            await _all_or_none(self._launch(name, number=number) for number, name in enumerate(names))
             self._processes = {name: self._processes[name] for name in names}  # not in the order in which they came up
             self._founders = tuple(names[:SEEDS_MAX])
             await asyncio.gather(*(self._join(name) for name in names))
@@ -294,14 +294,16 @@ class LocalCluster(Sight):
 
     async def close(self) -> None:
         """Kill all. Closing twice is fine."""
-        self._close_listeners()
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
-        await asyncio.gather(*(process.kill() for process in self._processes.values()))
-        if self._temporary is not None:
-            self._temporary.cleanup()
-            self._temporary = None
+        try:
+            self._close_listeners()
+            if self._client is not None:
+                await self._client.close()
+                self._client = None
+        finally:
+            await asyncio.gather(*(process.kill() for process in self._processes.values()))
+            if self._temporary is not None:
+                self._temporary.cleanup()
+                self._temporary = None
         self._notify()
 
     # How
@@ -352,3 +354,14 @@ class LocalCluster(Sight):
                     raise
                 return  # it is gone or paused: it will be told when it is started again, or goes on
             self._untold.pop(name, None)
+
+
+async def _all_or_none(begun: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run them side by side. When one fails the others are cancelled, and have ended before its error is raised."""
+    tasks = [asyncio.get_running_loop().create_task(one) for one in begun]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

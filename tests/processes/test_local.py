@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ import durable
 from durable import Context
 from durable.cluster import LocalCluster, process
 from durable.errors import ClusterError
+from durable.storage import open_store
 
 cloudpickle = pytest.importorskip("cloudpickle", reason="needs cloudpickle (durable[notebook])")
 
@@ -142,6 +144,36 @@ def test_a_node_whose_reports_cannot_be_read_is_ended_and_nobody_waits_for_it(mo
         assert (await cluster.view("node-1")).node_id == "node-1"
 
     on_cluster(1, body)
+
+
+def test_a_cluster_that_cannot_start_leaves_no_process_behind(tmp_path: Path) -> None:
+    async def run() -> None:
+        cluster = LocalCluster(3, app=[asking], data=tmp_path)
+        with pytest.raises(ClusterError, match=r"node-2 did not start: .* is held by another process"):
+            await cluster.start()
+        assert not process._running
+        assert cluster.closed
+
+    held = open_store(f"rocksdb:{tmp_path / 'node-2'}")
+    try:
+        asyncio.run(run())
+    finally:
+        held.close()
+
+
+def test_a_cluster_is_closed_also_when_a_listener_fails() -> None:
+    def fails() -> None:
+        raise RuntimeError("a mistake of whoever listens")
+
+    async def run() -> None:
+        cluster = LocalCluster(1)
+        await cluster.start()
+        cluster.listen(fails)
+        with pytest.raises(RuntimeError, match="whoever listens"):
+            await cluster.close()
+        assert not process._running
+
+    asyncio.run(run())
 
 
 def test_the_balance_is_lost_with_a_node_and_comes_back_without_it_and_with_it() -> None:
