@@ -179,5 +179,6 @@ def _stop(told: asyncio.Event) -> None:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    with suppress(OSError):  # nobody reads it, or there is no room for it: a node goes on, and leaves only when it is told to
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()

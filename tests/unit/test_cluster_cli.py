@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -21,17 +22,19 @@ SECRET = "a-secret-of-the-tests-1"
 
 
 @contextmanager
-def node(*options: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def node(*options: str, out: IO[str] | None = None, **environment: str) -> Iterator[subprocess.Popen[str]]:
     given = {**os.environ, "CLUSTER_SECRET_KEY": SECRET, **environment}
     process = subprocess.Popen(
         [sys.executable, "-m", "durable", "node", "--bind", "127.0.0.1:0", "--preset", "lan", *options],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=given, cwd=ROOT,
+        stdout=out or subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=given, cwd=ROOT,
     )  # fmt: skip
     try:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def line(process: subprocess.Popen[str], holding: str) -> str:
@@ -67,6 +70,35 @@ def test_two_nodes_meet_are_looked_at_and_part(monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setenv("CLUSTER_SECRET_KEY", "another-secret-of-tests")
         assert main(["members", "--seed", address]) == 1
         assert "another key or cluster" in capsys.readouterr().err
+
+
+def test_a_node_to_which_nobody_listens_goes_on_until_it_is_told_to_leave() -> None:
+    with node("--id", "a") as first:
+        address = line(first, "listens on").rpartition(" ")[2]
+        with node("--id", "b", "--seeds", address) as second:
+            assert line(second, "has joined")
+            assert second.stdout is not None
+            second.stdout.close()
+            with node("--id", "c", "--seeds", address) as third:  # b has something to say of it, twice
+                assert line(third, "b at").endswith("is ALIVE")
+                third.send_signal(signal.SIGTERM)
+                assert third.wait(20) == 0
+            assert line(first, "c at").endswith("is ALIVE")
+            assert line(first, "c at").endswith("is LEFT")
+            second.send_signal(signal.SIGTERM)
+            assert second.wait(20) == 0
+            assert line(first, "b at").endswith("is LEFT")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_node_whose_words_find_no_room_goes_on_until_it_is_told_to_leave() -> None:
+    with node("--id", "a") as first:
+        address = line(first, "listens on").rpartition(" ")[2]
+        with Path("/dev/full").open("w") as full, node("--id", "b", "--seeds", address, out=full) as second:
+            assert line(first, "b at").endswith("is ALIVE")
+            second.send_signal(signal.SIGTERM)
+            assert second.wait(20) == 0
+            assert line(first, "b at").endswith("is LEFT")
 
 
 def test_a_node_runs_the_workflows_of_its_app(
