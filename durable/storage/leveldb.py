@@ -4,18 +4,17 @@ Why it exists: to show that the journal needs nothing but ordered keys and atomi
 may mix engines. It needs the extra: ``pip install 'durable[leveldb]'``.
 
 How it works: ``write`` appends to LevelDB's log without waiting, ``sync`` makes the log durable. LevelDB has
-no call for the second, and the obvious trick has a hole:
+no call for the second, and a write with ``sync=True`` does not stand in for one:
 
-- A batch written with ``sync=True`` syncs the log file that it lands in, and with it everything in that file.
-  An empty batch will do: it adds 19 bytes.
-- But when its table in memory is full (4 MiB) LevelDB begins another log file, and closes the old one
-  *without* syncing it (its issue 193). Until the table has been written out, which is synced, the old file is
-  all there is of those writes. So `sync` watches the file it knows: if the empty batch did not make it grow,
-  the batch went elsewhere, and then every older log file is synced as well, and the folder, so that the new
-  file's name lasts too.
+- When its table in memory is full (4 MiB) LevelDB begins another log file, and closes the old one *without*
+  syncing it (its issue 193). Until the table has been written out, which is synced, the old file is all there
+  is of those writes; and any write of another thread may be the one that begins the next file.
+- They wait in one queue with all other writes: a ``write`` on the event loop would wait for the disk.
 
-Writing every batch with ``sync=True`` instead would be simpler, but then ``write`` would wait for the disk,
-and two batches would be two fsyncs.
+So `sync` leaves LevelDB alone and syncs its log files itself, the oldest first, and the folder when there is a
+new name in it. LevelDB hands every record to the system before a write returns, so an fsync of the file reaches
+it, whoever calls it. And what was written before the sync is in a file that is there when the folder is listed,
+or in a table: LevelDB syncs a table, and the list of tables, before it deletes the log.
 
 Limits: one process a folder (`StoreLocked`). Checksums are verified on every read, which LevelDB leaves off
 by default: a damaged byte would be handed out as data. Damage in the log is `StoreCorrupted`, except that a
@@ -64,10 +63,7 @@ class LevelDBStore(DiskStore):
     def __init__(self, folder: Path, db: Any) -> None:
         super().__init__(folder)
         self._db = db
-        self._empty_batch = db.write_batch(sync=True)
-        self._log: Path | None = (
-            None  # the log file that was the newest at the last look; None: not looked yet
-        )
+        self._named = 0  # the newest log file whose name in the folder is durable: they are numbered, from 1
 
     @classmethod
     def open(cls, path: str | Path) -> LevelDBStore:
@@ -100,29 +96,16 @@ class LevelDBStore(DiskStore):
         writes.write()
 
     def _sync(self) -> None:
-        before = self._log_bytes()
-        self._empty_batch.write()
-        if self._log_bytes() == before:  # it went into another file than the one we know
-            self._sync_older_logs()
-
-    def _log_bytes(self) -> int:
-        """The size of the log file we know; -1 when there is none, or LevelDB has deleted it since."""
-        try:
-            return -1 if self._log is None else self._log.stat().st_size
-        except FileNotFoundError:
-            return -1
-
-    def _sync_older_logs(self) -> None:
-        *older, newest = sorted(self.folder.glob("*.log"), key=lambda log: int(log.stem))
-        for log in older:
+        with os.scandir(self.folder) as entries:  # unlike glob it fails when the folder is gone
+            logs = sorted((Path(entry) for entry in entries if entry.name.endswith(".log")), key=_number)
+        for log in logs:
             try:
                 _fsync(log)
-            except (
-                FileNotFoundError
-            ):  # written out as a table meanwhile, which LevelDB syncs before it deletes the log
+            except FileNotFoundError:  # a table by now
                 continue
-        _fsync(self.folder)
-        self._log = newest
+        if logs and (newest := _number(logs[-1])) > self._named:
+            _fsync(self.folder)
+            self._named = newest
 
     def _snapshot(self) -> DiskSnapshot:
         return _LevelDBSnapshot(self.folder, self._db.snapshot())
@@ -179,6 +162,10 @@ def _open(folder: Path) -> Any:
         return plyvel.DB(str(folder), create_if_missing=True, paranoid_checks=True)
     except (plyvel.Error, OSError) as error:
         raise typed_error(error, folder, "opening it") from error
+
+
+def _number(log: Path) -> int:
+    return int(log.stem)
 
 
 def _fsync(path: Path) -> None:

@@ -276,33 +276,80 @@ def test_a_folder_of_the_other_engine_is_refused_untouched(first: str, then: str
     store.close()
 
 
-# LevelDB's forgotten log
+# LevelDB's logs
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What was given to fsync, of which nothing else is changed."""
+    from durable.storage import leveldb
+
+    paths: list[Path] = []
+    real_fsync = leveldb._fsync
+    monkeypatch.setattr(leveldb, "_fsync", lambda path: (paths.append(path), real_fsync(path)))
+    return paths
+
+
+def fill_the_table(store: Store) -> None:
+    """More than LevelDB's table in memory holds: it begins another log."""
+    store.write([(b"%06d" % number, os.urandom(1_000)) for number in range(5_000)])
+    store.write([(b"behind", b"v")])
 
 
 @pytest.mark.skipif(LEVELDB is None, reason=NO_LEVELDB)
-def test_a_sync_also_syncs_the_log_that_leveldb_closed_unsynced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_sync_syncs_every_log_there_is_and_the_folder_when_one_is_new(tmp_path: Path, synced: list[Path]) -> None:
+    store = open_engine("leveldb", tmp_path)
+    (first,) = tmp_path.glob("*.log")
+    size = first.stat().st_size
+    store.sync()
+    assert synced == [first, tmp_path]
+    assert first.stat().st_size == size, "LevelDB itself is given nothing to do, which other writes would wait for"
+    store.sync()
+    assert synced == [first, tmp_path, first]
+    synced.clear()
+    fill_the_table(store)
+    store.sync()
+    (newest,) = (log for log in tmp_path.glob("*.log") if log != first)
+    assert synced[-2:] == [newest, tmp_path]
+    assert first in synced or not first.exists(), "LevelDB closed it unsynced, and syncs the table that is made of it"
+    store.close()
+
+
+@pytest.mark.skipif(LEVELDB is None, reason=NO_LEVELDB)
+def test_a_sync_syncs_what_was_written_before_it_also_when_a_log_begins_meanwhile(
+    tmp_path: Path, synced: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from durable.storage import leveldb
 
-    synced: list[Path] = []
-    real_fsync = leveldb._fsync
-    monkeypatch.setattr(leveldb, "_fsync", lambda path: (synced.append(path), real_fsync(path)))
     store = leveldb.LevelDBStore.open(tmp_path)
     store.sync()
-    (first_log,) = tmp_path.glob("*.log")
+    (first,) = tmp_path.glob("*.log")
+    store.write([(b"before", b"v")])
     synced.clear()
-    store.write(
-        [(b"%06d" % number, os.urandom(1_000)) for number in range(5_000)]
-    )  # fills the table in memory
+    note = leveldb._fsync
+
+    def turn(path: Path) -> None:
+        monkeypatch.setattr(leveldb, "_fsync", note)
+        fill_the_table(store)
+        note(path)
+
+    monkeypatch.setattr(leveldb, "_fsync", turn)
     store.sync()
-    # The sync's own empty batch began the next log. The old one was synced, unless its table is written.
-    assert first_log in synced or not first_log.exists()
-    assert tmp_path in synced
+    assert first in synced or not first.exists()
     synced.clear()
-    store.write([(b"k", b"v")])
     store.sync()
-    assert synced == []  # within one log there is nothing to look for
+    assert tmp_path in synced, "the name of the log that began meanwhile"
+    store.close()
+
+
+@pytest.mark.skipif(LEVELDB is None, reason=NO_LEVELDB)
+def test_what_leveldb_was_given_is_with_the_system_when_write_returns(tmp_path: Path) -> None:
+    store = open_engine("leveldb", tmp_path)
+    (log,) = tmp_path.glob("*.log")
+    for size in (10, 40_000, 200_000):  # less than a block of the log, more than one, more than a buffer of LevelDB
+        value = os.urandom(size)
+        store.write([(b"k", value)])
+        assert log.read_bytes()[-10:] == value[-10:], "else no fsync of the file could reach it"
     store.close()
 
 
