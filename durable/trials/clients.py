@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from durable import linearizable
 from durable.cluster.client import ClusterClient
-from durable.errors import DurableError, MailRefused, WorkflowCancelled, WorkflowError, WorkflowNotFound
+from durable.errors import DurableError, MailRefused, Unreachable, WorkflowCancelled, WorkflowError, WorkflowNotFound
 from durable.journal.entries import FINISHED as ENDED
 from durable.journal.entries import Status
 from durable.journal.keys import JOURNAL, MAIL, STATUS, of, partition_of
@@ -161,7 +161,12 @@ class Clients(Law):
     async def _live(self, process: SimProcess, dice: Random) -> None:
         seeds = [self.world.machine(name).address for name in self.world.seeds]
         client = ClusterClient(seeds, SECRET, rpc_timeout=PATIENCE_S, transport=process.transport, entropy=process.entropy)
-        await client.open()
+        while True:
+            try:
+                await client.open()
+                break
+            except Unreachable:  # a storm may begin by cutting it off
+                await asyncio.sleep(dice.uniform(*PAUSE_S))
         self._clients[process.name] = client
         number = 0
         while True:

@@ -16,9 +16,11 @@ from durable.cluster.node import ClusterNode
 from durable.membership.swim import Swim
 from durable.membership.view import View
 from durable.sim import __main__ as command
+from durable.sim.checks import hold_in_the_end
 from durable.sim.faults import FAULTS, Storm
 from durable.sim.world import SimWorld
-from durable.trials.runs import play
+from durable.trials.clients import Clients
+from durable.trials.runs import SCENES, play
 
 SEEDS = 12
 
@@ -109,3 +111,26 @@ def test_a_failing_seed_is_reported_with_the_command_that_replays_it(monkeypatch
         assert command.main(again) == 0
     assert f"digest {broken.digest}" in said.getvalue()
 
+
+
+def test_a_client_that_is_cut_off_when_a_storm_begins_tries_again_until_it_is_let_in() -> None:
+    """Found by seed 93001126: a partition came before a client had been answered by anybody."""
+    scene = SCENES["workflows"]
+    with scene.make_world(1) as world:
+        laws = scene.laws(world)
+        clients = next(law for law in laws if isinstance(law, Clients))
+        for number in range(1, 6):
+            world.start(f"node-{number}")
+        hold_in_the_end(world, laws, 30.0)
+        for law in laws:
+            law.begins()
+        nodes = [name for name in world.machines if name.startswith("node-")]
+        world.partition([nodes, ["client-1", "client-2", "client-3"]])
+        world.run(30.0)
+        assert not clients.accepted
+        world.heal()
+        world.run(30.0)
+        assert {"client-1", "client-2", "client-3"} <= set(clients.accepted.values())
+        for law in laws:
+            law.healed()
+        hold_in_the_end(world, laws, 60.0)
