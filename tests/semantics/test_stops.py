@@ -26,6 +26,7 @@ from durable import (
 )
 from durable.journal import keys
 from durable.storage import InMemoryStore
+from durable.storage.node import NodeStorage
 from durable.world import SystemClock
 
 
@@ -285,11 +286,12 @@ async def test_a_finally_block_that_raises_while_it_is_parked_stops_nothing() ->
         assert {(await runtime.handle(f"s7-{how}").status()) for how in names[:4]} == {Status.WAITING}
 
 
+@pytest.mark.parametrize("delay_s", [0.3, 1.1], ids=["a short wait", "a long wait"])
 @asynchronous
-async def test_a_once_function_that_waits_for_its_next_attempt_is_not_unknown_after_a_crash() -> None:
+async def test_a_once_function_that_waits_for_its_next_attempt_is_not_unknown_after_a_crash(delay_s: float) -> None:
     tries: list[int] = []
 
-    @function("stops-once", once=True, retry=RetryPolicy(initial_delay=1.1, jitter=0.0, max_attempts=3))
+    @function("stops-once", once=True, retry=RetryPolicy(initial_delay=delay_s, jitter=0.0, max_attempts=3))
     async def body() -> int:
         tries.append(1)
         if len(tries) == 1:
@@ -303,15 +305,16 @@ async def test_a_once_function_that_waits_for_its_next_attempt_is_not_unknown_af
     log = held()
     runtime = await open_node(log=log, park_after=0.0)
     await runtime.submit(flow, workflow_id="s8")
-    await until(lambda: tries and "s8" not in runtime._engine.live, "parking between attempts")
+    partition = keys.partition_of("s8")
+    await until(lambda: [*NodeStorage.make(log.survivors()).timers(partition, 0, 2**62)], "the durable wait between attempts")
     store = log.survivors()
     await runtime.close()
     async with await open_node(store) as again:
         assert await again.handle("s8").result(timeout=10) == 2
 
 
-@asynchronous
 @pytest.mark.parametrize("delay_s", [0.3, 1.1], ids=["a short wait", "a long wait"])
+@asynchronous
 async def test_a_once_function_that_began_its_next_attempt_is_unknown_on_a_clock_that_is_behind(delay_s: float) -> None:
     """Whether an attempt has begun is not for the clock to say: another machine's may be behind, or this one's be set back."""
     gate = Gate()
@@ -339,31 +342,6 @@ async def test_a_once_function_that_began_its_next_attempt_is_unknown_on_a_clock
     async with await open_node(store, clock=behind) as again:
         assert await again.handle("s10").result(timeout=5) == "unknown"
     assert gate.runs == 1
-
-
-@asynchronous
-async def test_a_once_function_that_waits_for_a_moment_is_not_unknown_after_a_crash() -> None:
-    tries: list[int] = []
-
-    @function("stops-once-moment", once=True, retry=RetryPolicy(initial_delay=0.3, jitter=0.0, max_attempts=3))
-    async def body() -> int:
-        tries.append(1)
-        if len(tries) == 1:
-            raise ValueError("refused, for certain")
-        return len(tries)
-
-    @workflow("stops-once-moment-flow")
-    async def flow(ctx: Context) -> int:
-        return await ctx.call(body)
-
-    log = held()
-    runtime = await open_node(log=log)
-    await runtime.submit(flow, workflow_id="s11")
-    await until(lambda: "s11" in runtime._engine.live and runtime._engine.live["s11"].timers, "the wait for the next attempt")
-    store = log.survivors()
-    await runtime.close()
-    async with await open_node(store) as again:
-        assert await again.handle("s11").result(timeout=5) == 2
 
 
 @asynchronous
