@@ -400,7 +400,7 @@ def seconds(duration: float | timedelta) -> float:
     return value
 
 
-def plain(what: str, name: object) -> str:
+def plain(what: str, name: object, wanted: str = "a str") -> str:
     """A name as the plain `str` that a journal can hold: of an enum its value.
 
     Raises `TypeError` for what is no text, `EncodingError` for text that no UTF-8 is (half of a surrogate pair).
@@ -412,11 +412,11 @@ def plain(what: str, name: object) -> str:
     if type(name) is str and name.isascii():
         return name
     if not isinstance(name, str):
-        raise TypeError(f"{what} is {name!r}; it must be a str")
+        raise TypeError(f"{what} is {name!r}; it must be {wanted}")
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise EncodingError(f"{what} is {name[:40]!r}, which is no UTF-8: {error.reason}. Nothing was recorded") from error
+        raise EncodingError(f"{what} is {name[:40]!r}, which is no UTF-8: {error.reason}. Nothing was done") from error
     return str.__str__(name)
 
 

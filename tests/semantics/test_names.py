@@ -17,7 +17,7 @@ RECEIVER = "names-receiver"
 WRONG: dict[str, Any] = {"7": 7, "lone": "\udcff"}
 TOLD = {
     "7": "TypeError: {} is 7; it must be a str",
-    "lone": r"EncodingError: {} is '\udcff', which is no UTF-8: surrogates not allowed. Nothing was recorded",
+    "lone": r"EncodingError: {} is '\udcff', which is no UTF-8: surrogates not allowed. Nothing was done",
 }
 
 
